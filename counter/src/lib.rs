@@ -1,1 +1,8 @@
-//! Placeholder.
+//! The counter engine: immutable events, lock-free rollups, checkpoints and the reads made from them.
+//!
+//! It knows no Kubernetes and no gRPC. It reads time only through [`clock::Clock`] and reaches stores only through the
+//! traits of [`store`], so that whole scenarios run deterministically in virtual time (`counter/tests/simulation`).
+
+pub mod clock;
+pub mod model;
+pub mod store;

@@ -1,0 +1,1 @@
+//! The conformance suites of the store traits, beside the traits.
