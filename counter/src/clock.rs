@@ -1,8 +1,12 @@
 //! The one place the engine reads time from. Waiting is the runtime's (`tokio::time`); what time it is, is the clock's.
 
+mod guard;
+
 use std::time::Duration;
 
 use crate::model::Timestamp;
+
+pub use guard::{ClockGuard, MEASURE_EVERY, MEASUREMENT_AGE_MAX, Untrusted};
 
 /// A process's clock. In production [`SystemClock`]; in simulations one that runs in virtual time, skewed and stepped.
 pub trait Clock: Send + Sync + 'static {

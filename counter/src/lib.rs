@@ -4,5 +4,6 @@
 //! traits of [`store`], so that whole scenarios run deterministically in virtual time (`counter/tests/simulation`).
 
 pub mod clock;
+pub mod configuration;
 pub mod model;
 pub mod store;
