@@ -3,7 +3,9 @@
 //! It knows no Kubernetes and no gRPC. It reads time only through [`clock::Clock`] and reaches stores only through the
 //! traits of [`store`], so that whole scenarios run deterministically in virtual time (`counter/tests/simulation`).
 
+pub mod aggregation;
 pub mod clock;
 pub mod configuration;
+pub mod dataset;
 pub mod model;
 pub mod store;

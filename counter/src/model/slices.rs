@@ -80,19 +80,19 @@ impl Slices {
         open.map(|record| record.settings.max_clock_skew).min()
     }
 
-    /// Every partition in open slices that can hold events of `counter` with `after < event_time ≤ through`, newest first.
+    /// Every partition that can hold events of `counter` with `after < event_time ≤ through`, newest first. Whatever the
+    /// slices' states: who may leave out what a checkpoint covers says so by `after`.
     pub fn partitions<'a>(
         &'a self,
         counter: &'a CounterKey,
         after: Timestamp,
         through: Timestamp,
     ) -> impl Iterator<Item = Partition> + 'a {
-        let touched = self.records.iter().rev().filter(move |record| {
-            after < through
-                && record.state == SliceState::Open
-                && record.start <= through
-                && record.end.previous() > after
-        });
+        let touched = self
+            .records
+            .iter()
+            .rev()
+            .filter(move |record| after < through && record.start <= through && record.end.previous() > after);
         touched.flat_map(move |record| {
             let first =
                 record.time_bucket(record.start.max(Timestamp::from_micros(after.as_micros().saturating_add(1))));

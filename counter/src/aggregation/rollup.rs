@@ -1,0 +1,104 @@
+//! The rollup of one counter: the window between its checkpoint and the immutable boundary becomes the next checkpoint.
+
+use super::window::{Tally, tally};
+use super::{Error, Result, ScanBudget};
+use crate::dataset::Dataset;
+use crate::model::{Checkpoint, CounterKey, Slices, Timestamp};
+use crate::store::{RollupCache, RollupRow};
+
+/// What a rollup found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolledUp {
+    /// Nothing was ever written to the counter: there is nothing to roll up, and nothing was stored.
+    NeverWritten,
+    /// The checkpoint stands at the boundary already, or past it.
+    Unchanged {
+        /// The checkpoint.
+        checkpoint: Checkpoint,
+        /// Whether there may be acknowledged events after it.
+        unrolled: bool,
+    },
+    /// The checkpoint moved on.
+    Advanced {
+        /// The new checkpoint, durable.
+        checkpoint: Checkpoint,
+        /// Whether there may be acknowledged events after it.
+        unrolled: bool,
+        /// Events read.
+        events: u64,
+    },
+}
+
+impl RolledUp {
+    /// Whether the counter may have acknowledged events that its checkpoint does not cover.
+    #[must_use]
+    pub fn is_unrolled(&self) -> bool {
+        match self {
+            Self::NeverWritten => false,
+            Self::Unchanged { unrolled, .. } | Self::Advanced { unrolled, .. } => *unrolled,
+        }
+    }
+}
+
+/// Rolls a counter up to the immutable boundary. Any number of servers may do so at once, fast or slow: each writes a
+/// checkpoint that is true of its own time, and stores keep the latest.
+///
+/// # Errors
+/// When the checkpoint could not be moved on; it is as it was, or as a rollup that was not acknowledged left it.
+pub async fn roll_up(
+    dataset: &Dataset,
+    cache: Option<&dyn RollupCache>,
+    budget: &ScanBudget,
+    counter: &CounterKey,
+) -> Result<RolledUp> {
+    let slices = dataset.slices();
+    let now = dataset.clock.now(slices.max_clock_skew().ok_or(Error::NoSlices)?)?;
+    let through = slices.boundary(now).previous();
+    let Some(row) = dataset.rollups.read(counter).await? else {
+        return Ok(RolledUp::NeverWritten);
+    };
+    if let Some(checkpoint) = row.checkpoint
+        && checkpoint.last_rollup_ts >= through
+    {
+        offer(cache, counter, checkpoint).await;
+        return Ok(RolledUp::Unchanged { checkpoint, unrolled: row.is_unrolled() });
+    }
+    let after = base(&slices, counter, &row)?;
+    // Beyond last_write_ts nothing was acknowledged before the boundary.
+    let until = row.last_write_ts.map_or(after, |last_write_ts| last_write_ts.min(through));
+    let window = if until > after {
+        tally(dataset.events.as_ref(), &slices, budget, counter, after, until).await?
+    } else {
+        Tally::default()
+    };
+    let base_count = row.checkpoint.map_or(0, |checkpoint| checkpoint.last_rollup_count);
+    let checkpoint = Checkpoint { last_rollup_ts: through, last_rollup_count: window.after(base_count) };
+    dataset.rollups.write_checkpoint(counter, checkpoint).await?;
+    offer(cache, counter, checkpoint).await;
+    let unrolled = RollupRow { checkpoint: Some(checkpoint), ..row }.is_unrolled();
+    Ok(RolledUp::Advanced { checkpoint, unrolled, events: window.events })
+}
+
+/// The time up to which the row, or the certificate of a closed slice, covers every acknowledged event of the counter.
+pub(super) fn base(slices: &Slices, counter: &CounterKey, row: &RollupRow) -> Result<Timestamp> {
+    let oldest = slices.start().ok_or(Error::NoSlices)?;
+    let covered = match row.checkpoint {
+        Some(checkpoint) if checkpoint.last_rollup_ts < oldest.previous() && row.is_unrolled() => {
+            let checkpoint = checkpoint.last_rollup_ts;
+            return Err(Error::HistoryMissing { counter: counter.clone(), checkpoint, oldest });
+        }
+        Some(checkpoint) => checkpoint.last_rollup_ts,
+        // Without a mark no event was acknowledged; looking at all of them is safe where a mark is still on its way.
+        None => row.first_write_ts.map_or(oldest, |first| first.max(oldest)).previous(),
+    };
+    Ok(covered.max(slices.certified_until().previous()))
+}
+
+/// Every rollup offers its checkpoint, changed or not, so that a lost cache write does not stay.
+async fn offer(cache: Option<&dyn RollupCache>, counter: &CounterKey, checkpoint: Checkpoint) {
+    if let Some(cache) = cache
+        && let Err(error) = cache.offer(counter, checkpoint).await
+    {
+        tracing::debug!(%counter, %error, "the cache did not take a checkpoint");
+    }
+}
