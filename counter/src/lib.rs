@@ -7,5 +7,8 @@ pub mod aggregation;
 pub mod clock;
 pub mod configuration;
 pub mod dataset;
+pub mod forward;
 pub mod model;
+pub mod namespace;
+pub mod service;
 pub mod store;

@@ -5,7 +5,7 @@ use super::window::tally;
 use super::{Error, Result, ScanBudget};
 use crate::dataset::Dataset;
 use crate::model::{CounterKey, Slices, Timestamp};
-use crate::store::{self, RollupCache, RollupRow};
+use crate::store::{self, RollupCache};
 
 /// A count and what it promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

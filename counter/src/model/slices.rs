@@ -13,14 +13,16 @@ pub struct Slices {
 
 impl Slices {
     /// Takes the records in any order. What lies behind a gap is left out, as if it were not created yet: a writer refuses
-    /// its event times and no boundary passes the gap.
+    /// its event times and no boundary passes the gap. A record that starts inside another is left out too: two creators
+    /// raced with different widths, and no process can have used the one that does not follow on.
     #[must_use]
     pub fn new(mut records: Vec<SliceRecord>) -> Self {
         records.sort_by_key(|record| record.start);
         let mut contiguous: Vec<SliceRecord> = Vec::with_capacity(records.len());
         for record in records {
             match contiguous.last() {
-                Some(last) if last.end != record.start => break,
+                Some(last) if record.start < last.end => {}
+                Some(last) if record.start > last.end => break,
                 _ => contiguous.push(record),
             }
         }
@@ -152,6 +154,16 @@ mod tests {
         let slices = Slices::new(vec![slice(0, 100, settings(5, 10, 1)), slice(200, 300, settings(5, 10, 1))]);
         assert_eq!(slices.end(), Some(at(100)));
         assert!(slices.accepting(at(250)).is_none());
+    }
+
+    #[test]
+    fn a_slice_that_starts_inside_another_is_not_used_and_hides_nothing() {
+        let raced = [
+            slice(0, 100, settings(5, 10, 1)),
+            slice(50, 150, settings(9, 10, 1)),
+            slice(100, 200, settings(5, 10, 1)),
+        ];
+        assert_eq!(Slices::new(raced.to_vec()), Slices::new(vec![raced[0].clone(), raced[2].clone()]));
     }
 
     #[test]
