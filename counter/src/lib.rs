@@ -10,5 +10,7 @@ pub mod dataset;
 pub mod forward;
 pub mod model;
 pub mod namespace;
+pub mod pipeline;
+pub mod retention;
 pub mod service;
 pub mod store;

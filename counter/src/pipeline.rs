@@ -1,0 +1,15 @@
+//! The rollup pipeline: rollup events in, checkpoints out.
+//!
+//! `touched` → [`queue`] by XXH3 → a [`coalescing set`](coalescing) per window → batches → [`crate::aggregation::roll_up`] → back on
+//! the queue or done. [`sweep`] finds what never arrived. The same code runs in `standalone` and in the rollup server.
+
+mod coalescing;
+mod consumer;
+mod pacing;
+mod queue;
+mod server;
+mod sweep;
+
+pub use queue::{Queues, Refused};
+pub use server::{Options, RollupServer, Statistics};
+pub use sweep::{SweepReport, sweep};

@@ -1,0 +1,187 @@
+//! The consumer of one queue: gathers a window, rolls it up batch by batch, puts back what is not done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use tokio::sync::watch;
+
+use super::coalescing::Drain;
+use super::pacing::Pacing;
+use super::queue::{Queue, Queues};
+use crate::aggregation::{self, RolledUp, ScanBudget, roll_up};
+use crate::configuration::Cardinality;
+use crate::model::{CounterKey, CounterName};
+use crate::namespace::{DurableNamespace, Namespace};
+
+/// Counters of one batch that are rolled up at once; the scan budget bounds what they bring.
+const COUNTERS_IN_PARALLEL: usize = 32;
+/// Events that count as one request made of the store, beside one per counter.
+const EVENTS_PER_REQUEST: u64 = 256;
+/// What a name in a batch costs beside its bytes.
+const BATCH_ENTRY_BYTES: usize = 64;
+
+/// What a consumer is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Gather windows and roll them up.
+    Run,
+    /// Roll up what is there, at once and once, then end.
+    Drain,
+    /// Put back what is in hand, then end: another consumer takes over.
+    HandOver,
+}
+
+/// Counted by all consumers of a server.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub rolled_up: AtomicU64,
+    pub failed: AtomicU64,
+    pub events: AtomicU64,
+}
+
+/// What a consumer works with.
+pub(super) struct Consumer {
+    pub namespace: Namespace,
+    pub queues: Arc<Queues>,
+    pub queue: Arc<Queue>,
+    pub budget: Arc<ScanBudget>,
+    pub counts: Arc<Counts>,
+    pub phase: watch::Receiver<Phase>,
+    /// Whether this server owns the counter.
+    pub owns: Arc<dyn Fn(&CounterKey) -> bool + Send + Sync>,
+}
+
+impl Consumer {
+    /// Works until the phase says otherwise. Names that it still had in hand when it was told to hand over are answered.
+    pub async fn run(mut self) -> Vec<CounterName> {
+        let Some(durable) = self.namespace.durable().cloned() else { return Vec::new() };
+        let mut pacing = Pacing::default();
+        loop {
+            let phase = self.gather(durable.settings.queue.coalesce).await;
+            if phase == Phase::HandOver {
+                return self.queue.take().collect();
+            }
+            let mut window = self.queue.take();
+            while let Some(batch) = self.batch(&mut window, durable.settings.rollup_batch_count.get()) {
+                self.roll_up_batch(&durable, batch, &mut pacing).await;
+                if *self.phase.borrow() == Phase::HandOver {
+                    return window.chain(self.queue.take()).collect();
+                }
+            }
+            self.queue.still_draining(0);
+            if phase == Phase::Drain {
+                return Vec::new();
+            }
+        }
+    }
+
+    /// Waits until a window has been gathered, or the phase changes.
+    async fn gather(&mut self, coalesce: Duration) -> Phase {
+        let phase = *self.phase.borrow_and_update();
+        if phase != Phase::Run {
+            return phase;
+        }
+        let gathered = async {
+            while self.queue.is_empty() {
+                self.queue.some.notified().await;
+            }
+            tokio::time::sleep(coalesce).await;
+        };
+        tokio::select! {
+            biased;
+            changed = self.phase.changed() => match changed {
+                Ok(()) => *self.phase.borrow(),
+                // The server is gone without a word.
+                Err(_) => Phase::HandOver,
+            },
+            () = gathered => Phase::Run,
+        }
+    }
+
+    /// The next counters of the window: at most `count`, and not more than the queue lets a batch take.
+    fn batch(&self, window: &mut Drain, count: usize) -> Option<Vec<CounterName>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < count && bytes < self.queue.batch_bytes_max() {
+            let Some(name) = window.next() else { break };
+            bytes += name.as_str().len() + BATCH_ENTRY_BYTES;
+            batch.push(name);
+        }
+        self.queue.still_draining(window.bytes() + bytes);
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    async fn roll_up_batch(&mut self, durable: &DurableNamespace, batch: Vec<CounterName>, pacing: &mut Pacing) {
+        let clock = durable.dataset.clock.clock().clone();
+        let begun = clock.monotonic();
+        let counters = batch.len() as u64;
+        let (consumer, cache) = (&*self, durable.cache.as_deref());
+        let done = stream::iter(batch)
+            .map(|name| async move {
+                let counter = CounterKey { namespace: consumer.namespace.name().clone(), name };
+                let rolled_up = roll_up(&durable.dataset, cache, &consumer.budget, &counter).await;
+                consumer.put_back(durable, &counter, &rolled_up);
+                rolled_up.map_err(|error| (counter, error))
+            })
+            .buffer_unordered(COUNTERS_IN_PARALLEL)
+            .fold(Done::default(), |done, one| async { done.and(one) })
+            .await;
+        let events = done.events;
+        self.counts.rolled_up.fetch_add(counters - done.failed, Ordering::Relaxed);
+        self.counts.failed.fetch_add(done.failed, Ordering::Relaxed);
+        if let Some((counter, error)) = done.last_failure {
+            let failed = done.failed;
+            tracing::warn!(%counter, %error, failed, "rollups failed; they are tried again");
+        }
+        self.counts.events.fetch_add(events, Ordering::Relaxed);
+        let wait = pacing.wait_after(counters + events / EVENTS_PER_REQUEST, clock.monotonic().saturating_sub(begun));
+        if !wait.is_zero() {
+            tokio::select! {
+                biased;
+                _ = self.phase.changed() => self.phase.mark_changed(),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Puts the counter back on its queue where it is not done with.
+    fn put_back(&self, durable: &DurableNamespace, counter: &CounterKey, result: &aggregation::Result<RolledUp>) {
+        let back = match result {
+            Ok(RolledUp::NeverWritten) => false,
+            Ok(rolled_up) => match durable.settings.cardinality {
+                Cardinality::Low => (self.owns)(counter),
+                Cardinality::High => rolled_up.is_unrolled(),
+            },
+            Err(_) => true,
+        };
+        // When draining, the counter is left to the sweep of the server that starts next. When its queue is full, to that of
+        // this one: the queue counts what it refuses.
+        if back && *self.phase.borrow() != Phase::Drain {
+            let _ = self.queues.insert(&counter.name);
+        }
+    }
+}
+
+/// What became of a batch.
+#[derive(Default)]
+struct Done {
+    events: u64,
+    failed: u64,
+    last_failure: Option<(CounterKey, aggregation::Error)>,
+}
+
+impl Done {
+    fn and(mut self, one: Result<RolledUp, (CounterKey, aggregation::Error)>) -> Self {
+        match one {
+            Ok(RolledUp::Advanced { events, .. }) => self.events += events,
+            Ok(_) => {}
+            Err(failure) => {
+                self.failed += 1;
+                self.last_failure = Some(failure);
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,155 @@
+//! The life of slices: created ahead of time, closed behind a sweep, dropped when closed.
+//!
+//! Only one process does this for a dataset: the operator's leader, or `standalone`. Each step is idempotent, so that a late
+//! or repeated one harms nothing.
+
+mod ahead;
+
+use std::time::Duration;
+
+use crate::aggregation::{self, RolledUp, ScanBudget, roll_up};
+use crate::configuration::{Retention, TimePartition};
+use crate::dataset::Dataset;
+use crate::model::{CounterKey, SliceState, Timestamp};
+use crate::pipeline::sweep;
+use crate::store::{RollupRow, Share};
+
+/// How far ahead slices are created.
+const AHEAD: Duration = Duration::from_secs(3 * 24 * 3600);
+/// The most slices created ahead: short ones reach less far.
+const AHEAD_SLICES_MAX: usize = 100;
+/// Events of scans in memory at once, while closing.
+const SCANNED_EVENTS: u32 = 16_384;
+
+/// Why a slice's life does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed, a counter could not be rolled up, or the clock is not trusted. The slice stays as it is; the next
+    /// run tries again.
+    #[error(transparent)]
+    Aggregation(#[from] aggregation::Error),
+    /// A counter written in the slice could not be brought past its end. The slice is kept.
+    #[error("the slice that starts at {slice_start} is kept: {counter} is not rolled up past its end")]
+    NotCovered {
+        /// The slice.
+        slice_start: Timestamp,
+        /// One such counter.
+        counter: CounterKey,
+    },
+    /// The settings make no slice.
+    #[error(transparent)]
+    InvalidSlice(#[from] crate::model::InvalidSlice),
+}
+
+impl From<crate::store::Error> for Error {
+    fn from(error: crate::store::Error) -> Self {
+        Self::Aggregation(error.into())
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Slices created.
+    pub created: usize,
+    /// Slices closed.
+    pub closed: usize,
+    /// Slices dropped.
+    pub dropped: usize,
+}
+
+/// Creates the slices that are missing up to three days ahead, with these settings.
+///
+/// # Errors
+/// When the store fails, or the settings make no slice.
+pub async fn create_ahead(dataset: &Dataset, partition: TimePartition) -> Result<usize, Error> {
+    dataset.refresh_slices().await?;
+    let slices = dataset.slices();
+    let now = dataset.clock.clock().now();
+    let missing = ahead::missing(slices.end(), now, partition)?;
+    let created = missing.len();
+    for record in missing {
+        dataset.events.create_slice(record).await?;
+    }
+    if created > 0 {
+        dataset.refresh_slices().await?;
+    }
+    Ok(created)
+}
+
+/// Closes and drops the slices whose time has come.
+///
+/// # Errors
+/// When one could not be closed or dropped: it is kept, and so are those after it.
+pub async fn close_and_drop(dataset: &Dataset, retention: Retention) -> Result<Report, Error> {
+    dataset.refresh_slices().await?;
+    let slices = dataset.slices();
+    let skew = slices.max_clock_skew().ok_or(aggregation::Error::NoSlices)?;
+    // Before any row is read: what was acknowledged in a slice whose end the boundary has passed shows in the rows.
+    let now = dataset.clock.now(skew).map_err(aggregation::Error::from)?;
+    let boundary = slices.boundary(now);
+    let mut report = Report::default();
+    // Oldest first: a certificate speaks of everything before the slice's end.
+    for slice in slices.records() {
+        let mut state = slice.state;
+        if state == SliceState::Open {
+            if slice.end.plus(retention.close_after) > now || slice.end > boundary {
+                break;
+            }
+            cover(dataset, slice.start, slice.end).await?;
+            dataset.events.set_slice_state(slice.start, SliceState::Closed).await?;
+            report.closed += 1;
+            state = SliceState::Closed;
+        }
+        if state == SliceState::Closed && slice.end.plus(retention.delete_after) <= now {
+            dataset.events.set_slice_state(slice.start, SliceState::Dropped).await?;
+            report.dropped += 1;
+        }
+    }
+    if report.closed + report.dropped > 0 {
+        dataset.refresh_slices().await?;
+    }
+    Ok(report)
+}
+
+/// Makes sure that every counter with acknowledged events before `end` has a checkpoint past it. One pass is enough: no event
+/// before `end` can be acknowledged any more, and no checkpoint ever goes back.
+async fn cover(dataset: &Dataset, slice_start: Timestamp, end: Timestamp) -> Result<(), Error> {
+    let budget = ScanBudget::new(SCANNED_EVENTS);
+    let mut outcome = Ok(());
+    sweep(dataset.rollups.as_ref(), Share::ALL, async |counter: CounterKey| {
+        if outcome.is_err() {
+            return;
+        }
+        outcome = match cover_counter(dataset, &budget, &counter, end).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::NotCovered { slice_start, counter }),
+            Err(error) => Err(error.into()),
+        };
+    })
+    .await?;
+    outcome
+}
+
+/// Whether the counter's checkpoint, moved on if need be, covers what was acknowledged before `end`.
+async fn cover_counter(
+    dataset: &Dataset,
+    budget: &ScanBudget,
+    counter: &CounterKey,
+    end: Timestamp,
+) -> aggregation::Result<bool> {
+    let row = dataset.rollups.read(counter).await?.unwrap_or_default();
+    if covers(&row, end) {
+        return Ok(true);
+    }
+    Ok(match roll_up(dataset, None, budget, counter).await? {
+        RolledUp::NeverWritten => true,
+        RolledUp::Unchanged { checkpoint, unrolled } | RolledUp::Advanced { checkpoint, unrolled, .. } => {
+            !unrolled || checkpoint.last_rollup_ts >= end.previous()
+        }
+    })
+}
+
+fn covers(row: &RollupRow, end: Timestamp) -> bool {
+    !row.is_unrolled() || row.checkpoint.is_some_and(|checkpoint| checkpoint.last_rollup_ts >= end.previous())
+}
