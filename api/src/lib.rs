@@ -1,1 +1,40 @@
-//! Placeholder.
+//! Tallyman's counter API: the protobuf messages with their JSON mapping, the errors, and the Rust client.
+//!
+//! - [`proto`]: what is generated from `proto/tallyman/v1/counter.proto`, messages, server trait and stub alike.
+//! - [`status`]: the one place where error details are made and read, for gRPC and for JSON.
+//! - [`time`]: timestamps and durations as the API carries them.
+//!
+//! This crate knows nothing of stores, namespaces' configurations or servers.
+
+mod json;
+pub mod status;
+pub mod time;
+
+/// What prost generates; it expects packages to be modules.
+#[allow(missing_docs, clippy::all)]
+mod generated {
+    pub mod google {
+        pub mod rpc {
+            include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+        }
+    }
+    pub mod tallyman {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/tallyman.v1.rs"));
+        }
+    }
+}
+
+/// Package `tallyman.v1`. Every message has serde impls in the proto3 JSON mapping.
+pub use generated::tallyman::v1 as proto;
+
+/// The encoded `FileDescriptorSet` of the API with all it imports, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Response metadata (in HTTP a header) that says `true` or `false`: whether the namespace's mutations are idempotent by
+/// their token. Best-effort namespaces say `false`. Servers set it on every reply, errors included, that concerns a
+/// namespace they serve; the client decides by it whether a mutation may be sent again.
+pub const TOKEN_HONOURED: &str = "tallyman-token-honoured";
+
+/// The most items that one batch request may carry.
+pub const BATCH_ITEMS_MAX: usize = 1_000;
