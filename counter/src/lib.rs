@@ -3,6 +3,7 @@
 //! It knows no Kubernetes and no gRPC. It reads time only through [`clock::Clock`] and reaches stores only through the
 //! traits of [`store`], so that whole scenarios run deterministically in virtual time (`counter/tests/simulation`).
 
+pub mod backend;
 pub mod clock;
 pub mod model;
 pub mod store;
