@@ -4,6 +4,7 @@
 //! traits of [`store`], so that whole scenarios run deterministically in virtual time (`counter/tests/simulation`).
 
 pub mod aggregation;
+pub mod backend;
 pub mod clock;
 pub mod configuration;
 pub mod dataset;

@@ -1,0 +1,8 @@
+//! Every backend through the conformance suites of the store traits, one macro call each.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+#[path = "conformance/clock.rs"]
+mod clock;
+#[path = "conformance/memory.rs"]
+mod memory;
