@@ -26,6 +26,10 @@ const RESERVED_DATASETS: &str = "['system', 'system_auth', 'system_distributed',
 
 /// What an application team declares: how a set of counters behaves and what load to plan for.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "each printer column has its own `type_`"
+)]
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
@@ -33,7 +37,6 @@ const RESERVED_DATASETS: &str = "['system', 'system_auth', 'system_distributed',
     plural = "counternamespaces",
     shortname = "cns",
     category = "tallyman",
-    category = "all",
     namespaced,
     status = "CounterNamespaceStatus",
     derive = "PartialEq",
@@ -53,15 +56,13 @@ const RESERVED_DATASETS: &str = "['system', 'system_auth', 'system_distributed',
     printcolumn(name = "Cardinality", type_ = "string", json_path = ".spec.cardinality", priority = 1),
     printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    // The API server allows no fieldPath into metadata: the messages name the field.
     validation = Rule::new("size(self.metadata.name) <= 40")
-        .message("metadata.name must be at most 40 characters long")
-        .field_path(".metadata.name"),
+        .message("metadata.name must be at most 40 characters long"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must be lower-case letters, digits and '-', begin with a letter, end with a letter or digit and have no dots: Services are named after it")
-        .field_path(".metadata.name"),
+        .message("metadata.name must be lower-case letters, digits and '-', begin with a letter, end with a letter or digit and have no dots: Services are named after it"),
     validation = Rule::new(format!("has(self.spec.dataset) || !(self.metadata.name.replace('-', '_') in {RESERVED_DATASETS})"))
         .message("metadata.name would make a keyspace of Cassandra's own the dataset; set spec.dataset or choose another name")
-        .field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -98,7 +99,11 @@ pub struct CounterNamespaceSpec {
     pub cardinality: Cardinality,
     /// The CounterClass to use; the class marked as default when absent. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        with = "String",
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+    )]
     pub class_name: Option<String>,
     /// The load to plan for. Buckets, slices, queues, replicas and memory follow from it where they are not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,7 +112,11 @@ pub struct CounterNamespaceSpec {
     /// The keyspace that holds the counters, which several CounterNamespaces of one Kubernetes namespace may
     /// share; when absent, the name of this one with '_' for '-'. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 48), regex(pattern = "^[a-z][a-z0-9_]*$"))]
+    #[schemars(
+        with = "String",
+        length(min = 1, max = 48),
+        regex(pattern = "^[a-z][a-z0-9_]*$")
+    )]
     #[x_kube(validation = Rule::new(format!("!(self in {RESERVED_DATASETS})")).message("dataset must not be a keyspace of Cassandra's own"))]
     pub dataset: Option<String>,
     /// BestEffort only: how long a counter lives from its creation, 1s to 720h (30 days); 1h when absent.
@@ -364,7 +373,10 @@ impl Default for EventStore {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { close_after: default_close_after(), delete_after: default_delete_after() }
+        Self {
+            close_after: default_close_after(),
+            delete_after: default_delete_after(),
+        }
     }
 }
 
@@ -421,7 +433,10 @@ impl CounterNamespace {
     /// The dataset, as set or derived from the name. Names have no `_`, so two names never derive the same one.
     pub fn dataset_or_default(&self) -> String {
         let name = self.metadata.name.as_deref().unwrap_or_default();
-        self.spec.dataset.clone().unwrap_or_else(|| name.replace('-', "_"))
+        self.spec
+            .dataset
+            .clone()
+            .unwrap_or_else(|| name.replace('-', "_"))
     }
 }
 

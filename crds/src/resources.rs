@@ -9,8 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What Kubernetes lets through as a quantity.
-pub const PATTERN: &str =
-    r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$";
+pub const PATTERN: &str = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$";
 /// What is allowed, for messages.
 pub const ALLOWED: &str = "a Kubernetes quantity such as 500m, 2 or 256Mi";
 
@@ -68,10 +67,17 @@ impl From<&Resources> for ResourceRequirements {
     fn from(resources: &Resources) -> Self {
         let amounts = |amounts: &BTreeMap<String, Amount>| {
             (!amounts.is_empty()).then(|| {
-                amounts.iter().map(|(name, amount)| (name.clone(), KubernetesQuantity(amount.0.clone()))).collect()
+                amounts
+                    .iter()
+                    .map(|(name, amount)| (name.clone(), KubernetesQuantity(amount.0.clone())))
+                    .collect()
             })
         };
-        Self { claims: None, limits: amounts(&resources.limits), requests: amounts(&resources.requests) }
+        Self {
+            claims: None,
+            limits: amounts(&resources.limits),
+            requests: amounts(&resources.requests),
+        }
     }
 }
 
@@ -82,7 +88,8 @@ mod tests {
     #[test]
     fn amounts_are_taken_as_text_and_as_numbers() {
         let resources: Resources =
-            serde_json::from_value(serde_json::json!({"requests": {"cpu": 2, "memory": "256Mi"}})).unwrap();
+            serde_json::from_value(serde_json::json!({"requests": {"cpu": 2, "memory": "256Mi"}}))
+                .unwrap();
         let kubernetes = ResourceRequirements::from(&resources);
         let requests = kubernetes.requests.unwrap();
         assert_eq!(requests["cpu"].0, "2");
