@@ -1,0 +1,178 @@
+//! Runs stages one after the other and sums up: each stage's outcome and time, and the tests of all.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::process::{self, Process, Tests};
+use crate::{debian, deny, tidy};
+
+/// One step of a chore.
+pub struct Stage {
+    /// What the summary calls it.
+    pub name: &'static str,
+    pub action: Action,
+}
+
+/// What a stage does.
+pub enum Action {
+    /// A cargo command with further variables in its environment; tests in its output are counted.
+    Cargo {
+        arguments: &'static [&'static str],
+        variables: &'static [(&'static str, &'static str)],
+    },
+    /// Debian packages that later stages need.
+    Install(&'static [debian::Package]),
+    /// The checks of [`tidy`].
+    Tidy,
+    /// The checks of [`deny`].
+    Deny(deny::WhenMissing),
+}
+
+struct Outcome {
+    is_good: bool,
+    tests: Tests,
+    remark: &'static str,
+}
+
+impl Outcome {
+    fn of_check(is_good: bool) -> Self {
+        Self {
+            is_good,
+            tests: Tests::default(),
+            remark: "",
+        }
+    }
+}
+
+/// Runs all stages, also after one has failed, and prints the summary; whether all went well.
+pub fn run_all(stages: &[Stage]) -> bool {
+    let mut summary = Vec::new();
+    for stage in stages {
+        println!("== {}", stage.name);
+        let start = now();
+        let outcome = run(&stage.action).unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            Outcome::of_check(false)
+        });
+        summary.push((stage.name, outcome, start.elapsed()));
+    }
+    println!();
+    for (name, outcome, took) in &summary {
+        println!("{}", line(name, outcome, *took));
+    }
+    let total = total(summary.iter().map(|(_, outcome, _)| outcome));
+    println!("{} passed, {} failed", total.passed, total.failed);
+    summary.iter().all(|(_, outcome, _)| outcome.is_good)
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "shows a person how long a stage took"
+)]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+fn run(action: &Action) -> Result<Outcome> {
+    match action {
+        Action::Cargo {
+            arguments,
+            variables,
+        } => {
+            let process = variables.iter().fold(
+                process::cargo(*arguments),
+                |process: Process, (name, value)| process.env(name, value),
+            );
+            let (is_good, tests) = process.counts_tests(&mut std::io::stdout())?;
+            Ok(Outcome {
+                is_good,
+                tests,
+                remark: "",
+            })
+        }
+        Action::Install(packages) => debian::install(packages).map(|()| Outcome::of_check(true)),
+        Action::Tidy => tidy::check(".".as_ref()).map(Outcome::of_check),
+        Action::Deny(when_missing) => {
+            let checked = deny::check(*when_missing)?;
+            Ok(Outcome {
+                is_good: checked.is_good,
+                tests: Tests::default(),
+                remark: checked.remark,
+            })
+        }
+    }
+}
+
+fn line(name: &str, outcome: &Outcome, took: Duration) -> String {
+    let verdict = if outcome.is_good { "ok" } else { "FAILED" };
+    let seconds = took.as_secs_f64();
+    let tests = match outcome.tests {
+        Tests {
+            passed: 0,
+            failed: 0,
+        } => String::new(),
+        Tests { passed, failed } => format!("{passed} passed, {failed} failed"),
+    };
+    format!(
+        "{name:<24} {verdict:<6} {seconds:>8.1} s  {tests}{}",
+        outcome.remark
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// The tests of all stages. A stage that failed otherwise (it did not compile, a lint) counts as one failed test, so
+/// that the closing line never says that nothing failed when something did.
+fn total<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Tests {
+    outcomes.fold(Tests::default(), |total, outcome| {
+        let failed_otherwise = !outcome.is_good && outcome.tests.failed == 0;
+        Tests {
+            passed: total.passed + outcome.tests.passed,
+            failed: total.failed + outcome.tests.failed + u64::from(failed_otherwise),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(is_good: bool, passed: u64, failed: u64) -> Outcome {
+        Outcome {
+            is_good,
+            tests: Tests { passed, failed },
+            remark: "",
+        }
+    }
+
+    #[test]
+    fn the_total_counts_a_stage_that_failed_without_tests() {
+        let outcomes = [
+            outcome(true, 3, 0),
+            outcome(false, 2, 1),
+            outcome(false, 0, 0),
+            outcome(false, 4, 0),
+        ];
+        assert_eq!(
+            total(outcomes.iter()),
+            Tests {
+                passed: 9,
+                failed: 3
+            }
+        );
+    }
+
+    #[test]
+    fn a_line_of_the_summary_says_how_it_went() {
+        let took = Duration::from_millis(1_250);
+        assert_eq!(
+            line("lint", &outcome(true, 0, 0), took),
+            "lint                     ok          1.2 s"
+        );
+        assert_eq!(
+            line("tests", &outcome(false, 2, 1), took),
+            "tests                    FAILED      1.2 s  2 passed, 1 failed"
+        );
+    }
+}
