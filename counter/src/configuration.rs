@@ -1,11 +1,27 @@
 //! The namespace configuration: what the operator renders and every process of the data plane reads, one document per
-//! namespace. Here is what a checked document says.
+//! namespace. Here is what a checked document says; [`NamespaceConfiguration::from_json`] reads and checks one,
+//! [`NamespaceConfiguration::to_json`] writes one, [`Directory`] keeps up with a folder of them.
+
+mod bounds;
+mod directory;
+mod document;
+mod invalid;
+mod parse;
+mod reconcile;
+mod render;
+
+#[cfg(test)]
+mod arbitrary;
 
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::{NamespaceName, SliceSettings};
+
+pub use directory::Directory;
+pub use invalid::InvalidDocument;
+pub use reconcile::{Change, Contents, Loaded, Problem};
 
 /// A checked namespace configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
