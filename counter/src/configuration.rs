@@ -12,6 +12,8 @@ mod render;
 
 #[cfg(test)]
 mod arbitrary;
+#[cfg(test)]
+mod documentation;
 
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;

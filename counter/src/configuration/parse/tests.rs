@@ -156,10 +156,16 @@ fn a_field_twice_is_refused() {
 
 #[test]
 fn what_is_no_json_is_refused_with_its_position() {
-    for text in ["", "{", "[", "{\"namespace\": }", &format!("{BEST_EFFORT} x"), &"[".repeat(100_000)] {
+    for text in ["", "{", "[", "{\"namespace\": }", &format!("{BEST_EFFORT} x")] {
         let invalid = NamespaceConfiguration::from_json(text).unwrap_err();
-        assert!(invalid.to_string().contains("line") || invalid.reason.contains("expected"), "{invalid}");
+        assert_eq!(invalid.path, ".", "{text}");
+        assert!(invalid.to_string().starts_with("not a JSON document: "), "{text}: {invalid}");
+        assert!(invalid.reason.contains(" at line "), "{text}: {invalid}");
     }
+    let deep = NamespaceConfiguration::from_json(&"[".repeat(100_000)).unwrap_err();
+    assert!(deep.reason.contains("expected a string"), "{deep}");
+    let list = NamespaceConfiguration::from_json("7").unwrap_err();
+    assert_eq!(list.to_string(), "invalid type: integer `7`, expected an object");
 }
 
 #[test]
