@@ -9,6 +9,7 @@ pub mod clock;
 pub mod configuration;
 pub mod dataset;
 pub mod forward;
+pub mod metrics;
 pub mod model;
 pub mod namespace;
 pub mod pipeline;
