@@ -213,7 +213,7 @@ fn rollup_entry(Placed { at, entry }: Placed) -> Result<RollupEntry, InvalidDocu
     let fields = ["counter_type", "rollup_endpoints", "eventual_counter_config"];
     forbid_all_but(&at, &config, Id::CounterRollup, &fields)?;
     let endpoints = config.rollup_endpoints.unwrap_or_default();
-    let endpoints = storage::endpoints(&at.field("rollup_endpoints"), endpoints, &mut BTreeSet::new())?;
+    let endpoints = storage::servers(&at.field("rollup_endpoints"), endpoints, &mut BTreeSet::new())?;
 
     let at = at.field("eventual_counter_config").field("internal_config");
     let internal = config.eventual_counter_config.and_then(|eventual| eventual.internal_config).unwrap_or_default();

@@ -14,6 +14,17 @@ const DATASET_TYPES: &str = "CASSANDRA, EMBEDDED or MEMORY";
 /// The longest dataset name, that of a Cassandra keyspace.
 const DATASET_LENGTH_MAX: usize = 48;
 
+/// Cassandra's own keyspaces, which no dataset may be.
+const RESERVED_DATASETS: [&str; 7] = [
+    "system",
+    "system_auth",
+    "system_distributed",
+    "system_schema",
+    "system_traces",
+    "system_views",
+    "system_virtual_schema",
+];
+
 /// Where CACHE is.
 pub fn cache(at: &At, storage: PhysicalStorage) -> Result<CacheStorage, InvalidDocument> {
     let storage_type = at.required("type", storage.storage_type, CACHE_TYPES)?;
@@ -47,7 +58,7 @@ pub fn dataset(at: &At, id: Id, storage: PhysicalStorage) -> Result<DatasetStora
             Ok(DatasetStorage::Cassandra(Cassandra {
                 cluster: at.text("cluster", storage.cluster)?,
                 dataset: dataset_name(at, storage.dataset)?,
-                contact_points: endpoints(&at.field("contact_points"), contact_points, &mut BTreeSet::new())?,
+                contact_points: endpoints(&at.field("contact_points"), contact_points)?,
                 local_datacenter: at.text("local_datacenter", storage.local_datacenter)?,
                 credentials_file: match storage.credentials_file {
                     Some(file) => Some(PathBuf::from(at.text("credentials_file", Some(file))?)),
@@ -106,18 +117,27 @@ fn type_of(storage: &DatasetStorage) -> StorageType {
     }
 }
 
-/// The servers of a list, each named once. `seen` are those of the lists before.
-pub fn endpoints(at: &At, endpoints: Vec<String>, seen: &mut BTreeSet<String>) -> Result<Vec<String>, InvalidDocument> {
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        if !is_endpoint(endpoint) {
-            let allowed = "host:port with a host name, an IPv4 address or an IPv6 address in brackets, and a port from 1 to 65535";
-            return Err(at.index(index).refuse(format_args!("{endpoint:?}"), allowed));
-        }
-        if !seen.insert(endpoint.clone()) {
-            return Err(at.index(index).refuse(format_args!("{endpoint:?}, a second time,"), "every server once"));
+/// The servers of a list, each named once; `seen` are those of the lists before. A server that stood in two replicas would
+/// count an add twice.
+pub fn servers(at: &At, servers: Vec<String>, seen: &mut BTreeSet<String>) -> Result<Vec<String>, InvalidDocument> {
+    let servers = endpoints(at, servers)?;
+    for (index, server) in servers.iter().enumerate() {
+        if !seen.insert(server.clone()) {
+            return Err(at.index(index).refuse(format_args!("{server:?}, a second time,"), "every server once"));
         }
     }
-    Ok(endpoints)
+    Ok(servers)
+}
+
+/// A list of `host:port`.
+fn endpoints(at: &At, endpoints: Vec<String>) -> Result<Vec<String>, InvalidDocument> {
+    match endpoints.iter().position(|endpoint| !is_endpoint(endpoint)) {
+        None => Ok(endpoints),
+        Some(index) => Err(at.index(index).refuse(
+            format_args!("{:?}", endpoints[index]),
+            "host:port with a host name, an IPv4 address or an IPv6 address in brackets, and a port from 1 to 65535",
+        )),
+    }
 }
 
 fn is_endpoint(endpoint: &str) -> bool {
@@ -136,7 +156,7 @@ fn is_endpoint(endpoint: &str) -> bool {
     port_is_one && host_is_one
 }
 
-/// One list of shards per replica. A server that stood in two replicas would count an add twice.
+/// One list of shards per replica.
 fn replicas(at: &At, replicas: Option<Vec<Vec<String>>>) -> Result<Vec<Vec<String>>, InvalidDocument> {
     let allowed = "at least one replica, each a list of at least one host:port";
     let replicas = at.required("replicas", replicas, allowed)?;
@@ -150,7 +170,7 @@ fn replicas(at: &At, replicas: Option<Vec<Vec<String>>>) -> Result<Vec<Vec<Strin
         if shards.is_empty() {
             return Err(at.index(index).refuse("an empty list", allowed));
         }
-        checked.push(endpoints(&at.index(index), shards, &mut seen)?);
+        checked.push(servers(&at.index(index), shards, &mut seen)?);
     }
     Ok(checked)
 }
@@ -162,6 +182,9 @@ fn dataset_name(at: &At, name: Option<String>) -> Result<String, InvalidDocument
     let inner = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !inner || name.len() > DATASET_LENGTH_MAX || !name.starts_with(|first: char| first.is_ascii_lowercase()) {
         return Err(at.field("dataset").refuse(format_args!("{name:?}"), allowed));
+    }
+    if RESERVED_DATASETS.contains(&name.as_str()) {
+        return Err(at.field("dataset").refuse(format_args!("{name:?}"), "any but Cassandra's own keyspaces"));
     }
     Ok(name)
 }
@@ -235,10 +258,10 @@ mod tests {
     #[test]
     fn a_dataset_is_named_as_a_keyspace_is_without_quotes() {
         let read = |name: &str| dataset_name(&At::root(), Some(name.to_owned()));
-        for name in ["a", "my_dataset_1", &"x".repeat(48)] {
+        for name in ["a", "system_of_mine", "my_dataset_1", &"x".repeat(48)] {
             assert!(read(name).is_ok(), "{name}");
         }
-        for name in ["", "A", "1a", "_a", "a-b", "../a", "ä", &"x".repeat(49)] {
+        for name in ["system", "system_auth", "", "A", "1a", "_a", "a-b", "../a", "ä", &"x".repeat(49)] {
             assert!(read(name).is_err(), "{name}");
         }
     }
