@@ -3,9 +3,11 @@
 //! - [`proto`]: what is generated from `proto/tallyman/v1/counter.proto`, messages, server trait and stub alike.
 //! - [`status`]: the one place where error details are made and read, for gRPC and for JSON.
 //! - [`time`]: timestamps and durations as the API carries them.
+//! - [`client`]: a client that makes idempotency tokens, retries and hedges.
 //!
 //! This crate knows nothing of stores, namespaces' configurations or servers.
 
+pub mod client;
 mod json;
 pub mod status;
 pub mod time;
@@ -38,3 +40,47 @@ pub const TOKEN_HONOURED: &str = "tallyman-token-honoured";
 
 /// The most items that one batch request may carry.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    #[test]
+    fn the_descriptors_hold_the_service_and_all_that_it_imports() {
+        let set = FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).unwrap();
+        let names: Vec<_> = set.file.iter().map(|file| file.name()).collect();
+        for file in &set.file {
+            assert!(
+                file.dependency
+                    .iter()
+                    .all(|import| names.contains(&import.as_str())),
+                "{names:?}"
+            );
+        }
+        let api = set
+            .file
+            .iter()
+            .find(|file| file.package() == "tallyman.v1")
+            .unwrap();
+        let methods: Vec<_> = api.service[0]
+            .method
+            .iter()
+            .map(|method| method.name())
+            .collect();
+        assert_eq!(
+            methods,
+            [
+                "AddCount",
+                "AddAndGetCount",
+                "GetCount",
+                "ClearCount",
+                "BatchAddCount",
+                "BatchGetCount",
+                "WatchCount"
+            ]
+        );
+        // Clients of reflection decode the details of errors with it.
+        assert!(names.contains(&"google/rpc/error_details.proto"));
+    }
+}
