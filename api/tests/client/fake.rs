@@ -27,6 +27,8 @@ use tonic::{Request, Response, metadata::MetadataValue, transport::Server};
 #[derive(Debug, Clone)]
 pub enum Step {
     Refuse(Status),
+    /// Once another mutation has arrived.
+    RefuseAfterNext(Status),
     ApplyThenFail(Status),
     ApplyThenCutConnection,
     ApplyThenHang,
@@ -58,6 +60,7 @@ pub struct Fake {
     honoured: Option<bool>,
     state: Arc<Mutex<State>>,
     cut: broadcast::Sender<()>,
+    arrived: broadcast::Sender<()>,
 }
 
 impl Fake {
@@ -67,6 +70,7 @@ impl Fake {
             honoured,
             state: Arc::default(),
             cut: broadcast::channel(1).0,
+            arrived: broadcast::channel(1).0,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server_address = listener.local_addr().unwrap();
@@ -98,6 +102,7 @@ impl Fake {
             honoured: Some(true),
             state: Arc::default(),
             cut: broadcast::channel(1).0,
+            arrived: broadcast::channel(1).0,
         };
         let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
         let service = CounterServiceServer::new(fake.clone());
@@ -189,6 +194,9 @@ impl Fake {
             delta,
             token: token.expect("the client always sends a token"),
         };
+        // Nobody waiting for it is fine.
+        let _ = self.arrived.send(());
+        let mut next_arrival = self.arrived.subscribe();
         let step = {
             let mut state = self.state.lock().unwrap();
             state.seen.push(add.clone());
@@ -198,6 +206,10 @@ impl Fake {
             None => {
                 self.apply(add);
                 Ok(())
+            }
+            Some(Step::RefuseAfterNext(status)) => {
+                next_arrival.recv().await.unwrap();
+                Err(self.fail(status))
             }
             Some(Step::Refuse(status)) => Err(self.fail(status)),
             Some(Step::ApplyThenFail(status)) => {

@@ -267,18 +267,25 @@ async fn a_hedge_carries_the_same_token_and_the_first_success_wins() {
 }
 
 #[tokio::test]
-async fn a_hedge_refused_as_too_old_does_not_make_the_first_attempt_a_refusal() {
-    let (fake, address) = Fake::start(Some(true)).await;
-    let client = Client::builder(address)
-        .retries(policy())
-        .hedge_after(Duration::from_millis(1))
-        .connect()
-        .unwrap();
-    client.get("ns", "a", None).await.unwrap();
-    fake.script([Step::ApplyThenHang, refuse(Reason::EventTimeOutOfRange)]);
-    let client = client.with_deadline(Duration::from_millis(300));
-    let error = client.add("ns", "a", 3, None).await.unwrap_err();
-    assert!(error.is_outcome_unknown(), "{error}");
+async fn a_refusal_of_one_hedged_attempt_does_not_tell_of_the_other() {
+    let too_old = Status::event_time_out_of_range(Duration::from_secs(5), -6_000_000);
+    for script in [
+        [Step::ApplyThenHang, Step::Refuse(too_old.clone())],
+        [Step::RefuseAfterNext(too_old), Step::ApplyThenHang],
+    ] {
+        let (fake, address) = Fake::start(Some(true)).await;
+        let client = Client::builder(address)
+            .retries(policy())
+            .hedge_after(Duration::from_millis(1))
+            .connect()
+            .unwrap();
+        client.get("ns", "a", None).await.unwrap();
+        fake.script(script);
+        let client = client.with_deadline(Duration::from_millis(300));
+        let error = client.add("ns", "a", 3, None).await.unwrap_err();
+        assert!(error.is_outcome_unknown(), "{error}");
+        assert_eq!((fake.seen().len(), fake.count("a")), (2, 3));
+    }
 }
 
 #[tokio::test]
