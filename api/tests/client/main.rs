@@ -74,12 +74,15 @@ async fn a_best_effort_add_that_may_have_been_applied_is_not_sent_again() {
     ] {
         fake.script([step]);
         let error = client.add("ns", "a", 1, None).await.unwrap_err();
-        assert!(
-            error.is_outcome_unknown() && !error.is_retryable(),
-            "{error}"
-        );
+        assert!(!error.is_retryable(), "{error}");
+        let Error::OutcomeUnknown { token_honoured, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(token_honoured, Some(false));
     }
     assert_eq!((fake.count("a"), fake.seen().len()), (3, 3));
+    // Only the first add had no reply to learn from.
+    assert_eq!(fake.reads(), 1);
 }
 
 #[tokio::test]
