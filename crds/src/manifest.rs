@@ -132,6 +132,10 @@ fn check(schema: &Value, document: &mut Value) -> Result<CounterNamespace, Vec<P
     if !head_problems.is_empty() {
         return Err(head_problems);
     }
+    // A status is the operator's to write; the API server drops it from what a user applies.
+    if let Some(fields) = document.as_object_mut() {
+        fields.remove("status");
+    }
     let problems = structural::complete(schema, document, "");
     // Rules may read fields that the schema has just refused.
     if !problems.is_empty() {

@@ -76,10 +76,8 @@ fn walk_object(schema: &Value, map: &mut Map<String, Value>, path: &str, problem
         return;
     }
     check_size(schema, "Properties", map.len(), "entries", path, problems);
-    // `ttl:` without a value is a null. The API server takes it for absent where a default stands in for it.
-    map.retain(|name, value| {
-        !(value.is_null() && properties.get(name).is_some_and(|one| one.get("default").is_some()))
-    });
+    // `ttl:` without a value is a null, which the API server takes for absent.
+    map.retain(|name, value| !value.is_null() || !(properties.contains_key(name) || others.is_object()));
     for (name, property) in properties {
         if let Some(default) = property.get("default") {
             map.entry(name.as_str()).or_insert_with(|| default.clone());
@@ -133,7 +131,6 @@ fn type_matches(schema: &Value, value: &Value) -> bool {
     }
     let types = types(schema);
     types.is_empty()
-        || (value.is_null() && schema["nullable"] == Value::Bool(true))
         || types.iter().any(|one| match *one {
             "object" => value.is_object(),
             "array" => value.is_array(),
@@ -233,7 +230,7 @@ mod tests {
     use super::*;
 
     /// What `walk` honours, and what needs nothing done.
-    const KEYWORDS: [&str; 23] = [
+    const KEYWORDS: [&str; 22] = [
         "additionalProperties",
         "default",
         "description",
@@ -248,7 +245,6 @@ mod tests {
         "minLength",
         "minProperties",
         "minimum",
-        "nullable",
         "pattern",
         "properties",
         "required",
@@ -355,10 +351,11 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_filled_in_below_defaults_and_stand_in_for_null() {
+    fn defaults_are_filled_in_below_defaults_and_null_is_absent() {
         let schema = json!({"type": "object", "properties": {
-            "a": {"type": "object", "default": {}, "properties": {"b": {"type": "integer", "default": 2}}}}});
-        for mut value in [json!({}), json!({"a": null}), json!({"a": {"b": null}})] {
+            "a": {"type": "object", "default": {}, "properties": {"b": {"type": "integer", "default": 2}}},
+            "c": {"type": "string"}}});
+        for mut value in [json!({}), json!({"a": null}), json!({"a": {"b": null}}), json!({"c": null})] {
             assert_eq!(complete(&schema, &mut value, ""), []);
             assert_eq!(value, json!({"a": {"b": 2}}));
         }

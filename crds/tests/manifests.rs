@@ -65,6 +65,19 @@ fn the_whole_example_of_the_documentation_is_read() {
 }
 
 #[test]
+fn what_kubectl_prints_is_read_as_what_was_applied() {
+    let applied = document("{counterType: Eventual}");
+    let printed = applied.replace(
+        "{name: plays}",
+        "{name: plays, namespace: web, creationTimestamp: null, uid: x, generation: 3, labels: {app: web}}",
+    ) + "status: {observedGeneration: 3, conditions: []}\n";
+    let printed = printed.replace("Eventual", "Eventual, dataset: null, workload:");
+    let read = |text: &str| read_counter_namespaces(text, "f").unwrap().remove(0);
+    assert_eq!(read(&printed).spec, read(&applied).spec);
+    assert_eq!(read(&printed).status, None);
+}
+
+#[test]
 fn a_typo_is_named_with_what_was_meant() {
     assert_eq!(
         errors(&document("{counterType: Eventual, eventStore: {accept_limit: 1s}}")),

@@ -22,8 +22,8 @@ pub fn install(packages: &[Package]) -> Result<()> {
     let wanted = missing.join(" ");
     ensure!(is_on_path("apt-get"), "{wanted}: not installed, and there is no apt-get here; install it yourself");
     eprintln!("installing {wanted}");
-    let installed = apt_get(&["update", "-q"])?
-        && apt_get(&[&["install", "-qy", "--no-install-recommends"], &missing[..]].concat())?;
+    let installed = apt_get(&["update", "-qq"])?
+        && apt_get(&[&["install", "-qq", "-y", "--no-install-recommends"], &missing[..]].concat())?;
     ensure!(installed, "{wanted}: could not be installed; as root: apt-get install {wanted}");
     Ok(())
 }
