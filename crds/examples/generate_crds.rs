@@ -15,11 +15,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         for path in &stale {
             eprintln!("not current: {}", path.display());
         }
-        return Ok(if stale.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
+        return Ok(if stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     std::fs::create_dir_all(&folder)?;
     for path in stale(&folder, &files)? {

@@ -13,10 +13,7 @@ use crate::resources::Resources;
 
 /// The stores and images that CounterNamespaces of this class use.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(
-    clippy::duplicated_attributes,
-    reason = "each printer column has its own `type_`"
-)]
+#[allow(clippy::duplicated_attributes, reason = "each printer column has its own `type_`")]
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
@@ -27,23 +24,10 @@ use crate::resources::Resources;
     cel,
     doc = "Where the counters of CounterNamespaces live: the Cassandra cluster, optionally shared memcached servers, images and defaults. Written by the platform team.",
     printcolumn(name = "Default", type_ = "boolean", json_path = ".spec.default"),
-    printcolumn(
-        name = "Datacenter",
-        type_ = "string",
-        json_path = ".spec.cassandra.localDatacenter"
-    ),
+    printcolumn(name = "Datacenter", type_ = "string", json_path = ".spec.cassandra.localDatacenter"),
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
-    printcolumn(
-        name = "Contact-Points",
-        type_ = "string",
-        json_path = ".spec.cassandra.contactPoints",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Contact-Points", type_ = "string", json_path = ".spec.cassandra.contactPoints", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -57,11 +41,7 @@ pub struct CounterClassSpec {
     pub default: bool,
     /// Region of the events that are written here; `cassandra.localDatacenter` when absent. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        with = "String",
-        length(min = 1, max = 48),
-        regex(pattern = "^[A-Za-z0-9][-_.A-Za-z0-9]*$")
-    )]
+    #[schemars(with = "String", length(min = 1, max = 48), regex(pattern = "^[A-Za-z0-9][-_.A-Za-z0-9]*$"))]
     pub region: Option<String>,
     /// The Cassandra (or ScyllaDB) cluster.
     pub cassandra: Cassandra,
@@ -92,10 +72,7 @@ pub struct Cassandra {
     #[schemars(length(min = 1, max = 64), inner(length(max = 262), regex(pattern = HOST_AND_PORT)))]
     pub contact_points: Vec<String>,
     /// The datacenter that reads and writes go to, as Cassandra names it.
-    #[schemars(
-        length(min = 1, max = 48),
-        regex(pattern = "^[A-Za-z0-9][-_.A-Za-z0-9]*$")
-    )]
+    #[schemars(length(min = 1, max = 48), regex(pattern = "^[A-Za-z0-9][-_.A-Za-z0-9]*$"))]
     pub local_datacenter: String,
     /// Replicas in each datacenter, for keyspaces that do not exist yet; an existing one is never altered.
     #[schemars(extend(
@@ -183,15 +160,12 @@ pub struct Defaults {
 }
 
 /// A host name or address (an IPv6 address in brackets) and a port.
-pub(crate) const HOST_AND_PORT: &str =
-    r"^([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
+pub(crate) const HOST_AND_PORT: &str = r"^([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
 const SECRET_NAME: &str = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$";
 
 impl CounterClassSpec {
     /// The region, as set or the local datacenter.
     pub fn region_or_default(&self) -> &str {
-        self.region
-            .as_deref()
-            .unwrap_or(&self.cassandra.local_datacenter)
+        self.region.as_deref().unwrap_or(&self.cassandra.local_datacenter)
     }
 }

@@ -26,10 +26,7 @@ const RESERVED_DATASETS: &str = "['system', 'system_auth', 'system_distributed',
 
 /// What an application team declares: how a set of counters behaves and what load to plan for.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(
-    clippy::duplicated_attributes,
-    reason = "each printer column has its own `type_`"
-)]
+#[allow(clippy::duplicated_attributes, reason = "each printer column has its own `type_`")]
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
@@ -99,11 +96,7 @@ pub struct CounterNamespaceSpec {
     pub cardinality: Cardinality,
     /// The CounterClass to use; the class marked as default when absent. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        with = "String",
-        length(min = 1, max = 253),
-        regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(with = "String", length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub class_name: Option<String>,
     /// The load to plan for. Buckets, slices, queues, replicas and memory follow from it where they are not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,11 +105,7 @@ pub struct CounterNamespaceSpec {
     /// The keyspace that holds the counters, which several CounterNamespaces of one Kubernetes namespace may
     /// share; when absent, the name of this one with '_' for '-'. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        with = "String",
-        length(min = 1, max = 48),
-        regex(pattern = "^[a-z][a-z0-9_]*$")
-    )]
+    #[schemars(with = "String", length(min = 1, max = 48), regex(pattern = "^[a-z][a-z0-9_]*$"))]
     #[x_kube(validation = Rule::new(format!("!(self in {RESERVED_DATASETS})")).message("dataset must not be a keyspace of Cassandra's own"))]
     pub dataset: Option<String>,
     /// BestEffort only: how long a counter lives from its creation, 1s to 720h (30 days); 1h when absent.
@@ -373,10 +362,7 @@ impl Default for EventStore {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            close_after: default_close_after(),
-            delete_after: default_delete_after(),
-        }
+        Self { close_after: default_close_after(), delete_after: default_delete_after() }
     }
 }
 
@@ -433,10 +419,7 @@ impl CounterNamespace {
     /// The dataset, as set or derived from the name. Names have no `_`, so two names never derive the same one.
     pub fn dataset_or_default(&self) -> String {
         let name = self.metadata.name.as_deref().unwrap_or_default();
-        self.spec
-            .dataset
-            .clone()
-            .unwrap_or_else(|| name.replace('-', "_"))
+        self.spec.dataset.clone().unwrap_or_else(|| name.replace('-', "_"))
     }
 }
 

@@ -14,7 +14,8 @@ pub const PATTERN: &str = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6
 /// As [`PATTERN`], for lengths that must be whole seconds.
 pub const PATTERN_WHOLE_SECONDS: &str = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$";
 /// What is allowed, for messages.
-pub const ALLOWED: &str = "a duration in hours, minutes, seconds and milliseconds, in this order, such as 10s, 1h30m or 500ms";
+pub const ALLOWED: &str =
+    "a duration in hours, minutes, seconds and milliseconds, in this order, such as 10s, 1h30m or 500ms";
 /// What is allowed where only whole seconds are, for messages.
 pub const ALLOWED_WHOLE_SECONDS: &str =
     "a duration in hours, minutes and whole seconds, in this order, such as 10s, 10m or 1h30m";
@@ -27,12 +28,7 @@ const LENGTH_MAX: usize = 29;
 const MS_PER_SECOND: u64 = 1_000;
 const MS_PER_MINUTE: u64 = 60 * MS_PER_SECOND;
 const MS_PER_HOUR: u64 = 60 * MS_PER_MINUTE;
-const UNITS: [(&str, u64); 4] = [
-    ("h", MS_PER_HOUR),
-    ("m", MS_PER_MINUTE),
-    ("s", MS_PER_SECOND),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 4] = [("h", MS_PER_HOUR), ("m", MS_PER_MINUTE), ("s", MS_PER_SECOND), ("ms", 1)];
 
 /// A length of time of whole milliseconds, up to about 116 years.
 ///
@@ -50,23 +46,17 @@ impl Duration {
 
     /// A duration of this many seconds.
     pub const fn from_secs(seconds: u64) -> Self {
-        Self {
-            ms: seconds * MS_PER_SECOND,
-        }
+        Self { ms: seconds * MS_PER_SECOND }
     }
 
     /// A duration of this many minutes.
     pub const fn from_mins(minutes: u64) -> Self {
-        Self {
-            ms: minutes * MS_PER_MINUTE,
-        }
+        Self { ms: minutes * MS_PER_MINUTE }
     }
 
     /// A duration of this many hours.
     pub const fn from_hours(hours: u64) -> Self {
-        Self {
-            ms: hours * MS_PER_HOUR,
-        }
+        Self { ms: hours * MS_PER_HOUR }
     }
 
     /// The whole length in milliseconds.
@@ -96,11 +86,7 @@ impl FromStr for Duration {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        parse_millis(text)
-            .map(Self::from_millis)
-            .ok_or_else(|| Error {
-                text: text.to_owned(),
-            })
+        parse_millis(text).map(Self::from_millis).ok_or_else(|| Error { text: text.to_owned() })
     }
 }
 
@@ -183,18 +169,13 @@ mod tests {
         assert_eq!(millis("90m"), Some(5_400_000));
         assert_eq!(millis("168h"), Some(604_800_000));
         assert_eq!(millis("1h2m3s4ms"), Some(3_723_004));
-        assert_eq!(
-            millis("999999h999999m999999s999999ms"),
-            Some(3_660_997_338_999)
-        );
+        assert_eq!(millis("999999h999999m999999s999999ms"), Some(3_660_997_338_999));
     }
 
     #[test]
     fn what_is_not_a_duration_is_refused() {
-        for text in [
-            "", "10", "s", "1d", "1.5h", "-1s", "1s1s", "1s1m", "1ms1s", "1 s", "10S", "1000000s",
-            "1us", "é",
-        ] {
+        for text in ["", "10", "s", "1d", "1.5h", "-1s", "1s1s", "1s1m", "1ms1s", "1 s", "10S", "1000000s", "1us", "é"]
+        {
             assert_eq!(millis(text), None, "{text:?}");
         }
     }
@@ -207,8 +188,7 @@ mod tests {
             for b in parts {
                 for c in parts {
                     let text = format!("{a}{b}{c}");
-                    let by_schema =
-                        pattern.is_match(&text) && (LENGTH_MIN..=LENGTH_MAX).contains(&text.len());
+                    let by_schema = pattern.is_match(&text) && (LENGTH_MIN..=LENGTH_MAX).contains(&text.len());
                     assert_eq!(by_schema, millis(&text).is_some(), "{text:?}");
                 }
             }
@@ -217,13 +197,9 @@ mod tests {
 
     #[test]
     fn printing_is_canonical_and_reads_back() {
-        for (text, canonical) in [
-            ("5400s", "1h30m"),
-            ("0ms", "0s"),
-            ("1500ms", "1s500ms"),
-            ("24h", "24h"),
-            ("60m", "1h"),
-        ] {
+        for (text, canonical) in
+            [("5400s", "1h30m"), ("0ms", "0s"), ("1500ms", "1s500ms"), ("24h", "24h"), ("60m", "1h")]
+        {
             let duration: Duration = text.parse().unwrap();
             assert_eq!(duration.to_string(), canonical);
             assert_eq!(canonical.parse(), Ok(duration));

@@ -52,11 +52,7 @@ impl fmt::Display for InvalidField {
         if let Some(name) = &self.name {
             write!(f, " ({name})")?;
         }
-        let Problem {
-            path,
-            value,
-            message,
-        } = &self.problem;
+        let Problem { path, value, message } = &self.problem;
         write!(f, ": {path}: ")?;
         if !value.is_empty() {
             write!(f, "{value}: ")?;
@@ -85,15 +81,9 @@ impl fmt::Display for Lines<'_> {
 /// # Errors
 /// A text that is not YAML, a document that is no CounterNamespace of `tallyman.dev/v1alpha1`, an unknown field, a
 /// value that the schema or a CEL rule does not allow, a name that comes twice.
-pub fn read_counter_namespaces(
-    text: &str,
-    source: &str,
-) -> Result<Vec<CounterNamespace>, ManifestError> {
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Yaml {
-            file: source.to_owned(),
-            message: error.to_string(),
-        })?;
+pub fn read_counter_namespaces(text: &str, source: &str) -> Result<Vec<CounterNamespace>, ManifestError> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| ManifestError::Yaml { file: source.to_owned(), message: error.to_string() })?;
     let schema = schema()?;
     let mut namespaces = Vec::new();
     let mut invalid = Vec::new();
@@ -108,21 +98,12 @@ pub fn read_counter_namespaces(
             }
             Err(problems) => problems,
         };
-        let key = (
-            document["metadata"]["namespace"]
-                .as_str()
-                .map(str::to_owned),
-            name.clone(),
-        );
+        let key = (document["metadata"]["namespace"].as_str().map(str::to_owned), name.clone());
         if name.is_some()
             && let Some(earlier) = seen.insert(key, number)
         {
             let message = format!("comes twice; document {earlier} has this name too");
-            problems.push(Problem::new(
-                "metadata.name",
-                Some(&document["metadata"]["name"]),
-                message,
-            ));
+            problems.push(Problem::new("metadata.name", Some(&document["metadata"]["name"]), message));
         }
         invalid.extend(problems.into_iter().map(|problem| InvalidField {
             file: source.to_owned(),
@@ -131,11 +112,7 @@ pub fn read_counter_namespaces(
             problem,
         }));
     }
-    if invalid.is_empty() {
-        Ok(namespaces)
-    } else {
-        Err(ManifestError::Invalid(invalid))
-    }
+    if invalid.is_empty() { Ok(namespaces) } else { Err(ManifestError::Invalid(invalid)) }
 }
 
 /// The schema of a whole document, which is the CRD's and what the API server adds to it.
@@ -155,25 +132,21 @@ fn check(schema: &Value, document: &mut Value) -> Result<CounterNamespace, Vec<P
     if !head_problems.is_empty() {
         return Err(head_problems);
     }
+    // A status is the operator's to write; the API server drops it from what a user applies.
+    if let Some(fields) = document.as_object_mut() {
+        fields.remove("status");
+    }
     let problems = structural::complete(schema, document, "");
     // Rules may read fields that the schema has just refused.
     if !problems.is_empty() {
         return Err(problems);
     }
     if let Err(errors) = Validator::new().validate(schema, document, None) {
-        return Err(errors
-            .into_vec()
-            .iter()
-            .map(|error| cel_problem(document, error))
-            .collect());
+        return Err(errors.into_vec().iter().map(|error| cel_problem(document, error)).collect());
     }
     serde_path_to_error::deserialize(&*document).map_err(|error| {
         let path = error.path().to_string();
-        vec![Problem::new(
-            &path,
-            lookup(document, &path),
-            error.inner().to_string(),
-        )]
+        vec![Problem::new(&path, lookup(document, &path), error.inner().to_string())]
     })
 }
 
@@ -188,11 +161,7 @@ fn head_problems(schema: &Value, document: &mut Value) -> Vec<Problem> {
             Some(value) => structural::complete(&schema["properties"][name], value, name),
             None => {
                 let allowed = &schema["properties"][name]["enum"][0];
-                vec![Problem::new(
-                    name,
-                    None,
-                    format!("is required: {}", allowed.as_str().unwrap_or_default()),
-                )]
+                vec![Problem::new(name, None, format!("is required: {}", allowed.as_str().unwrap_or_default()))]
             }
         })
         .collect()
@@ -201,23 +170,15 @@ fn head_problems(schema: &Value, document: &mut Value) -> Vec<Problem> {
 fn cel_problem(document: &Value, error: &ValidationError) -> Problem {
     let path = error.field_path.trim_start_matches('.');
     // Rules on the whole object carry no path, as the API server allows none there; they all speak of the name.
-    let path = if path.is_empty() {
-        "metadata.name"
-    } else {
-        path
-    };
+    let path = if path.is_empty() { "metadata.name" } else { path };
     let message = match error.kind {
         ErrorKind::ValidationFailure => error.message.clone(),
-        _ => format!(
-            "cannot be checked by the rule {:?}: {}",
-            error.rule, error.message
-        ),
+        _ => format!("cannot be checked by the rule {:?}: {}", error.rule, error.message),
     };
     Problem::new(path, lookup(document, path), message)
 }
 
 /// The value at a path such as `spec.cache.shards`; lists are not needed, as no rule is on their items.
 fn lookup<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.')
-        .try_fold(document, |value, name| value.get(name))
+    path.split('.').try_fold(document, |value, name| value.get(name))
 }

@@ -10,25 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// What the API server lets through: Kubernetes quantities of whole bytes that stay within 64 bits.
 pub const PATTERN: &str = "^([0-9]{1,15}|[0-9]{1,6}(Ki|Mi|Gi|Ti|k|M|G|T))$";
 /// What is allowed, for messages.
-pub const ALLOWED: &str =
-    "an amount of bytes such as 16Mi, 1G or 4096 (suffixes Ki, Mi, Gi, Ti, k, M, G, T)";
+pub const ALLOWED: &str = "an amount of bytes such as 16Mi, 1G or 4096 (suffixes Ki, Mi, Gi, Ti, k, M, G, T)";
 
 const LENGTH_MAX: usize = 15;
 const DIGITS_MAX: usize = 15;
 const DIGITS_MAX_BEFORE_SUFFIX: usize = 6;
 const NUMBER_MAX_BEFORE_SUFFIX: u64 = 999_999;
-const BINARY: [(&str, u64); 4] = [
-    ("Ti", 1 << 40),
-    ("Gi", 1 << 30),
-    ("Mi", 1 << 20),
-    ("Ki", 1 << 10),
-];
-const DECIMAL: [(&str, u64); 4] = [
-    ("T", 1_000_000_000_000),
-    ("G", 1_000_000_000),
-    ("M", 1_000_000),
-    ("k", 1_000),
-];
+const BINARY: [(&str, u64); 4] = [("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+const DECIMAL: [(&str, u64); 4] = [("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1_000)];
 
 /// An amount of bytes.
 ///
@@ -47,9 +36,7 @@ impl Quantity {
 
     /// An amount of this many mebibytes.
     pub const fn from_mebibytes(mebibytes: u64) -> Self {
-        Self {
-            bytes: mebibytes << 20,
-        }
+        Self { bytes: mebibytes << 20 }
     }
 
     /// The amount in bytes.
@@ -69,11 +56,7 @@ impl FromStr for Quantity {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        parse_bytes(text)
-            .map(Self::from_bytes)
-            .ok_or_else(|| Error {
-                text: text.to_owned(),
-            })
+        parse_bytes(text).map(Self::from_bytes).ok_or_else(|| Error { text: text.to_owned() })
     }
 }
 
@@ -84,10 +67,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     let (scale, digits_max) = if suffix.is_empty() {
         (1, DIGITS_MAX)
     } else {
-        let (_, scale) = BINARY
-            .iter()
-            .chain(&DECIMAL)
-            .find(|(name, _)| *name == suffix)?;
+        let (_, scale) = BINARY.iter().chain(&DECIMAL).find(|(name, _)| *name == suffix)?;
         (*scale, DIGITS_MAX_BEFORE_SUFFIX)
     };
     if digits > digits_max {
@@ -100,8 +80,7 @@ impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (suffix, scale) in BINARY.iter().chain(&DECIMAL) {
             let number = self.bytes / scale;
-            if (1..=NUMBER_MAX_BEFORE_SUFFIX).contains(&number) && self.bytes.is_multiple_of(*scale)
-            {
+            if (1..=NUMBER_MAX_BEFORE_SUFFIX).contains(&number) && self.bytes.is_multiple_of(*scale) {
                 return write!(f, "{number}{suffix}");
             }
         }
@@ -158,19 +137,7 @@ mod tests {
 
     #[test]
     fn what_is_not_an_amount_is_refused() {
-        for text in [
-            "",
-            "Mi",
-            "16 Mi",
-            "16mi",
-            "16MB",
-            "1.5Gi",
-            "-1",
-            "1000000Ti",
-            "1Pi",
-            "1e3",
-            "1234567890123456",
-        ] {
+        for text in ["", "Mi", "16 Mi", "16mi", "16MB", "1.5Gi", "-1", "1000000Ti", "1Pi", "1e3", "1234567890123456"] {
             assert_eq!(bytes(text), None, "{text:?}");
         }
     }
@@ -178,19 +145,8 @@ mod tests {
     #[test]
     fn the_pattern_of_the_schema_and_the_parser_agree() {
         let pattern = regex::Regex::new(PATTERN).unwrap();
-        for number in [
-            "",
-            "0",
-            "12",
-            "999999",
-            "1000000",
-            "999999999999999",
-            "1000000000000000",
-            "x",
-        ] {
-            for suffix in [
-                "", "Ki", "Mi", "Gi", "Ti", "k", "M", "G", "T", "K", "i", "Pi",
-            ] {
+        for number in ["", "0", "12", "999999", "1000000", "999999999999999", "1000000000000000", "x"] {
+            for suffix in ["", "Ki", "Mi", "Gi", "Ti", "k", "M", "G", "T", "K", "i", "Pi"] {
                 let text = format!("{number}{suffix}");
                 assert_eq!(pattern.is_match(&text), bytes(&text).is_some(), "{text:?}");
             }

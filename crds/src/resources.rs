@@ -67,17 +67,10 @@ impl From<&Resources> for ResourceRequirements {
     fn from(resources: &Resources) -> Self {
         let amounts = |amounts: &BTreeMap<String, Amount>| {
             (!amounts.is_empty()).then(|| {
-                amounts
-                    .iter()
-                    .map(|(name, amount)| (name.clone(), KubernetesQuantity(amount.0.clone())))
-                    .collect()
+                amounts.iter().map(|(name, amount)| (name.clone(), KubernetesQuantity(amount.0.clone()))).collect()
             })
         };
-        Self {
-            claims: None,
-            limits: amounts(&resources.limits),
-            requests: amounts(&resources.requests),
-        }
+        Self { claims: None, limits: amounts(&resources.limits), requests: amounts(&resources.requests) }
     }
 }
 
@@ -88,8 +81,7 @@ mod tests {
     #[test]
     fn amounts_are_taken_as_text_and_as_numbers() {
         let resources: Resources =
-            serde_json::from_value(serde_json::json!({"requests": {"cpu": 2, "memory": "256Mi"}}))
-                .unwrap();
+            serde_json::from_value(serde_json::json!({"requests": {"cpu": 2, "memory": "256Mi"}})).unwrap();
         let kubernetes = ResourceRequirements::from(&resources);
         let requests = kubernetes.requests.unwrap();
         assert_eq!(requests["cpu"].0, "2");

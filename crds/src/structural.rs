@@ -20,11 +20,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with the value at a path.
     pub(crate) fn new(path: &str, value: Option<&Value>, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            value: value.map(render).unwrap_or_default(),
-            message: message.into(),
-        }
+        Self { path: path.to_owned(), value: value.map(render).unwrap_or_default(), message: message.into() }
     }
 }
 
@@ -47,25 +43,14 @@ pub(crate) fn complete(schema: &Value, value: &mut Value, path: &str) -> Vec<Pro
 
 fn walk(schema: &Value, value: &mut Value, path: &str, problems: &mut Vec<Problem>) {
     if !type_matches(schema, value) {
-        problems.push(Problem::new(
-            path,
-            Some(value),
-            format!("must be {}", type_text(schema)),
-        ));
+        problems.push(Problem::new(path, Some(value), format!("must be {}", type_text(schema))));
         return;
     }
     if let Some(allowed) = schema["enum"].as_array()
         && !allowed.contains(value)
     {
-        let allowed: Vec<String> = allowed
-            .iter()
-            .map(|one| one.as_str().unwrap_or_default().to_owned())
-            .collect();
-        problems.push(Problem::new(
-            path,
-            Some(value),
-            format!("must be one of {}", allowed.join(", ")),
-        ));
+        let allowed: Vec<String> = allowed.iter().map(|one| one.as_str().unwrap_or_default().to_owned()).collect();
+        problems.push(Problem::new(path, Some(value), format!("must be one of {}", allowed.join(", "))));
         return;
     }
     match value {
@@ -73,12 +58,7 @@ fn walk(schema: &Value, value: &mut Value, path: &str, problems: &mut Vec<Proble
         Value::Array(items) => {
             check_size(schema, "Items", items.len(), "items", path, problems);
             for (index, item) in items.iter_mut().enumerate() {
-                walk(
-                    &schema["items"],
-                    item,
-                    &format!("{path}[{index}]"),
-                    problems,
-                );
+                walk(&schema["items"], item, &format!("{path}[{index}]"), problems);
             }
         }
         Value::String(text) => problems.extend(text_problem(schema, text, path)),
@@ -87,12 +67,7 @@ fn walk(schema: &Value, value: &mut Value, path: &str, problems: &mut Vec<Proble
     }
 }
 
-fn walk_object(
-    schema: &Value,
-    map: &mut Map<String, Value>,
-    path: &str,
-    problems: &mut Vec<Problem>,
-) {
+fn walk_object(schema: &Value, map: &mut Map<String, Value>, path: &str, problems: &mut Vec<Problem>) {
     let no_properties = Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&no_properties);
     let others = &schema["additionalProperties"];
@@ -101,31 +76,17 @@ fn walk_object(
         return;
     }
     check_size(schema, "Properties", map.len(), "entries", path, problems);
-    // `ttl:` without a value is a null. The API server takes it for absent where a default stands in for it.
-    map.retain(|name, value| {
-        !(value.is_null()
-            && properties
-                .get(name)
-                .is_some_and(|one| one.get("default").is_some()))
-    });
+    // `ttl:` without a value is a null, which the API server takes for absent.
+    map.retain(|name, value| !value.is_null() || !(properties.contains_key(name) || others.is_object()));
     for (name, property) in properties {
         if let Some(default) = property.get("default") {
             map.entry(name.as_str()).or_insert_with(|| default.clone());
         }
     }
-    for name in schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !map.contains_key(name) {
             let one = properties.get(name).unwrap_or(&Value::Null);
-            problems.push(Problem::new(
-                &join(path, name),
-                None,
-                format!("is required: {}", type_text(one)),
-            ));
+            problems.push(Problem::new(&join(path, name), None, format!("is required: {}", type_text(one))));
         }
     }
     for (name, value) in map {
@@ -133,28 +94,18 @@ fn walk_object(
         match properties.get(name) {
             Some(property) => walk(property, value, &path, problems),
             None if others.is_object() => walk(others, value, &path, problems),
-            None => problems.push(Problem::new(
-                &path,
-                Some(value),
-                unknown_field_text(properties, name),
-            )),
+            None => problems.push(Problem::new(&path, Some(value), unknown_field_text(properties, name))),
         }
     }
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 fn unknown_field_text(properties: &Map<String, Value>, name: &str) -> String {
     let folded = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();
-    let meant = properties
-        .keys()
-        .find(|known| folded(known) == folded(name));
+    let meant = properties.keys().find(|known| folded(known) == folded(name));
     let known: Vec<&str> = properties.keys().map(String::as_str).collect();
     match meant {
         Some(meant) => format!("unknown field; did you mean {meant}?"),
@@ -180,7 +131,6 @@ fn type_matches(schema: &Value, value: &Value) -> bool {
     }
     let types = types(schema);
     types.is_empty()
-        || (value.is_null() && schema["nullable"] == Value::Bool(true))
         || types.iter().any(|one| match *one {
             "object" => value.is_object(),
             "array" => value.is_array(),
@@ -235,8 +185,7 @@ fn number_problem(schema: &Value, value: &Value, path: &str) -> Option<Problem> 
     let number = value.as_f64()?;
     let below = schema["minimum"].as_f64().is_some_and(|min| number < min);
     let above = schema["maximum"].as_f64().is_some_and(|max| number > max);
-    (below || above)
-        .then(|| Problem::new(path, Some(value), format!("must be {}", type_text(schema))))
+    (below || above).then(|| Problem::new(path, Some(value), format!("must be {}", type_text(schema))))
 }
 
 fn text_problem(schema: &Value, text: &str, path: &str) -> Option<Problem> {
@@ -254,46 +203,23 @@ fn text_problem(schema: &Value, text: &str, path: &str) -> Option<Problem> {
         }
     }
     if schema["maxLength"].as_u64().is_some_and(|max| length > max) {
-        return problem(format!(
-            "must be at most {} characters long",
-            schema["maxLength"]
-        ));
+        return problem(format!("must be at most {} characters long", schema["maxLength"]));
     }
     if schema["minLength"].as_u64().is_some_and(|min| length < min) {
-        let allowed = schema["pattern"]
-            .as_str()
-            .map_or_else(String::new, |one| format!(": {}", pattern_text(one)));
-        return problem(format!(
-            "must be at least {} characters long{allowed}",
-            schema["minLength"]
-        ));
+        let allowed = schema["pattern"].as_str().map_or_else(String::new, |one| format!(": {}", pattern_text(one)));
+        return problem(format!("must be at least {} characters long{allowed}", schema["minLength"]));
     }
     None
 }
 
-fn check_size(
-    schema: &Value,
-    what: &str,
-    size: usize,
-    unit: &str,
-    path: &str,
-    problems: &mut Vec<Problem>,
-) {
+fn check_size(schema: &Value, what: &str, size: usize, unit: &str, path: &str, problems: &mut Vec<Problem>) {
     let bound = |side: &str| schema[format!("{side}{what}").as_str()].as_u64();
     let size = size as u64;
     if let Some(min) = bound("min").filter(|min| size < *min) {
-        problems.push(Problem::new(
-            path,
-            None,
-            format!("must have at least {min} {unit}, not {size}"),
-        ));
+        problems.push(Problem::new(path, None, format!("must have at least {min} {unit}, not {size}")));
     }
     if let Some(max) = bound("max").filter(|max| size > *max) {
-        problems.push(Problem::new(
-            path,
-            None,
-            format!("must have at most {max} {unit}, not {size}"),
-        ));
+        problems.push(Problem::new(path, None, format!("must have at most {max} {unit}, not {size}")));
     }
 }
 
@@ -304,7 +230,7 @@ mod tests {
     use super::*;
 
     /// What `walk` honours, and what needs nothing done.
-    const KEYWORDS: [&str; 23] = [
+    const KEYWORDS: [&str; 22] = [
         "additionalProperties",
         "default",
         "description",
@@ -319,7 +245,6 @@ mod tests {
         "minLength",
         "minProperties",
         "minimum",
-        "nullable",
         "pattern",
         "properties",
         "required",
@@ -335,18 +260,10 @@ mod tests {
             return;
         };
         visit(map);
-        for property in map
-            .get("properties")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flat_map(Map::values)
-        {
+        for property in map.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::values) {
             each_schema(property, visit);
         }
-        for inner in ["items", "additionalProperties"]
-            .iter()
-            .filter_map(|name| map.get(*name))
-        {
+        for inner in ["items", "additionalProperties"].iter().filter_map(|name| map.get(*name)) {
             each_schema(inner, visit);
         }
     }
@@ -355,10 +272,7 @@ mod tests {
         let mut schemas: Vec<Value> = crate::generate::crds()
             .unwrap()
             .into_iter()
-            .map(|crd| {
-                serde_json::to_value(&crd.spec.versions[0].schema).unwrap()["openAPIV3Schema"]
-                    .clone()
-            })
+            .map(|crd| serde_json::to_value(&crd.spec.versions[0].schema).unwrap()["openAPIV3Schema"].clone())
             .collect();
         schemas.push(crate::generate::metadata_schema().unwrap());
         schemas
@@ -383,20 +297,14 @@ mod tests {
                     Regex::new(pattern).unwrap();
                 }
                 if map.get("type") == Some(&json!("integer")) {
-                    assert!(
-                        map.contains_key("minimum") && map.contains_key("maximum"),
-                        "{map:?}"
-                    );
+                    assert!(map.contains_key("minimum") && map.contains_key("maximum"), "{map:?}");
                 }
             });
         }
     }
 
     fn problems(schema: Value, mut value: Value) -> Vec<String> {
-        complete(&schema, &mut value, "x")
-            .into_iter()
-            .map(|one| format!("{} {}", one.path, one.message))
-            .collect()
+        complete(&schema, &mut value, "x").into_iter().map(|one| format!("{} {}", one.path, one.message)).collect()
     }
 
     #[test]
@@ -412,46 +320,14 @@ mod tests {
                 json!(0),
                 "x must be a whole number from 1 to 3",
             ),
-            (
-                json!({"type": "integer"}),
-                json!(1.5),
-                "x must be a whole number",
-            ),
-            (
-                json!({"type": "boolean"}),
-                json!("yes"),
-                "x must be true or false",
-            ),
-            (
-                json!({"type": "string", "enum": ["A", "B"]}),
-                json!("C"),
-                "x must be one of A, B",
-            ),
-            (
-                json!({"type": "string", "maxLength": 2}),
-                json!("äöü"),
-                "x must be at most 2 characters long",
-            ),
-            (
-                json!({"type": "string", "minLength": 1}),
-                json!(""),
-                "x must be at least 1 characters long",
-            ),
-            (
-                json!({"type": "string", "pattern": "^a$"}),
-                json!("b"),
-                "x must be a text that matches ^a$",
-            ),
-            (
-                json!({"type": "array", "minItems": 1}),
-                json!([]),
-                "x must have at least 1 items, not 0",
-            ),
-            (
-                json!({"type": "array", "items": {"type": "string"}}),
-                json!(["a", 1]),
-                "x[1] must be a text",
-            ),
+            (json!({"type": "integer"}), json!(1.5), "x must be a whole number"),
+            (json!({"type": "boolean"}), json!("yes"), "x must be true or false"),
+            (json!({"type": "string", "enum": ["A", "B"]}), json!("C"), "x must be one of A, B"),
+            (json!({"type": "string", "maxLength": 2}), json!("äöü"), "x must be at most 2 characters long"),
+            (json!({"type": "string", "minLength": 1}), json!(""), "x must be at least 1 characters long"),
+            (json!({"type": "string", "pattern": "^a$"}), json!("b"), "x must be a text that matches ^a$"),
+            (json!({"type": "array", "minItems": 1}), json!([]), "x must have at least 1 items, not 0"),
+            (json!({"type": "array", "items": {"type": "string"}}), json!(["a", 1]), "x[1] must be a text"),
             (
                 json!({"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 1}),
                 json!({"a": "", "b": ""}),
@@ -467,11 +343,7 @@ mod tests {
                 json!({}),
                 "x.a is required: a text",
             ),
-            (
-                json!({"x-kubernetes-int-or-string": true}),
-                json!(1.5),
-                "x must be another type",
-            ),
+            (json!({"x-kubernetes-int-or-string": true}), json!(1.5), "x must be another type"),
         ];
         for (schema, value, problem) in cases {
             assert_eq!(problems(schema, value), [problem]);
@@ -479,10 +351,11 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_filled_in_below_defaults_and_stand_in_for_null() {
+    fn defaults_are_filled_in_below_defaults_and_null_is_absent() {
         let schema = json!({"type": "object", "properties": {
-            "a": {"type": "object", "default": {}, "properties": {"b": {"type": "integer", "default": 2}}}}});
-        for mut value in [json!({}), json!({"a": null}), json!({"a": {"b": null}})] {
+            "a": {"type": "object", "default": {}, "properties": {"b": {"type": "integer", "default": 2}}},
+            "c": {"type": "string"}}});
+        for mut value in [json!({}), json!({"a": null}), json!({"a": {"b": null}}), json!({"c": null})] {
             assert_eq!(complete(&schema, &mut value, ""), []);
             assert_eq!(value, json!({"a": {"b": 2}}));
         }

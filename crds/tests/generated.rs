@@ -12,21 +12,14 @@ fn the_checked_in_definitions_are_current() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml");
     for file in generate::files().unwrap() {
         let text = std::fs::read_to_string(folder.join(&file.name)).unwrap();
-        assert!(
-            text == file.text,
-            "{} is not current: run `cargo xtask generate`",
-            file.name
-        );
+        assert!(text == file.text, "{} is not current: run `cargo xtask generate`", file.name);
     }
 }
 
 #[test]
 fn the_printed_definitions_read_back_unchanged() {
-    let printed: Vec<serde_json::Value> = generate::files()
-        .unwrap()
-        .iter()
-        .map(|file| serde_saphyr::from_str(&file.text).unwrap())
-        .collect();
+    let printed: Vec<serde_json::Value> =
+        generate::files().unwrap().iter().map(|file| serde_saphyr::from_str(&file.text).unwrap()).collect();
     let definitions = generate::crds().unwrap();
     assert_eq!(printed.len(), definitions.len());
     for (printed, definition) in printed.into_iter().zip(definitions) {
@@ -41,12 +34,7 @@ fn every_field_of_the_schema_is_explained() {
     fn check(schema: &serde_json::Value, path: &str) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{name}");
-            assert!(
-                property["description"]
-                    .as_str()
-                    .is_some_and(|text| text.len() > 10),
-                "{path}"
-            );
+            assert!(property["description"].as_str().is_some_and(|text| text.len() > 10), "{path}");
             check(property, &path);
             check(&property["items"], &path);
         }
@@ -76,12 +64,7 @@ fn a_minimal_namespace_gets_the_same_defaults_from_the_schema_and_from_the_types
 #[test]
 fn the_scale_subresource_finds_replicas_in_a_namespace_that_sets_none() {
     let crd = CounterNamespace::crd();
-    let scale = crd.spec.versions[0]
-        .subresources
-        .clone()
-        .unwrap()
-        .scale
-        .unwrap();
+    let scale = crd.spec.versions[0].subresources.clone().unwrap().scale.unwrap();
     assert_eq!(scale.spec_replicas_path, ".spec.rollup.replicas");
     let text = "{apiVersion: tallyman.dev/v1alpha1, kind: CounterNamespace, metadata: {name: plays}, spec: {counterType: BestEffort}}";
     let namespace = &tallyman_crds::manifest::read_counter_namespaces(text, "f").unwrap()[0];

@@ -13,9 +13,7 @@ fn errors(text: &str) -> Vec<String> {
 }
 
 fn document(spec: &str) -> String {
-    format!(
-        "apiVersion: tallyman.dev/v1alpha1\nkind: CounterNamespace\nmetadata: {{name: plays}}\nspec: {spec}\n"
-    )
+    format!("apiVersion: tallyman.dev/v1alpha1\nkind: CounterNamespace\nmetadata: {{name: plays}}\nspec: {spec}\n")
 }
 
 #[test]
@@ -27,10 +25,7 @@ fn the_examples_are_one_of_each_type_and_read_without_complaint() {
         let text = std::fs::read_to_string(&path).unwrap();
         let namespaces = read_counter_namespaces(&text, &path.display().to_string()).unwrap();
         assert_eq!(namespaces.len(), 1);
-        assert_eq!(
-            path.file_stem().unwrap().to_str(),
-            namespaces[0].metadata.name.as_deref()
-        );
+        assert_eq!(path.file_stem().unwrap().to_str(), namespaces[0].metadata.name.as_deref());
         types.push(format!("{:?}", namespaces[0].spec.counter_type));
     }
     types.sort();
@@ -41,28 +36,16 @@ fn the_examples_are_one_of_each_type_and_read_without_complaint() {
 fn several_documents_are_read_and_empty_ones_skipped() {
     let text = format!(
         "---\n# nothing\n---\n{}---\n{}",
-        document(
-            "{counterType: Eventual, rollup: {coalesce: 500ms}, eventStore: {acceptLimit: 1s}}"
-        ),
+        document("{counterType: Eventual, rollup: {coalesce: 500ms}, eventStore: {acceptLimit: 1s}}"),
         document("{counterType: BestEffort, ttl: 90s}").replace("plays", "views"),
     );
     let namespaces = read_counter_namespaces(&text, "f").unwrap();
     assert_eq!(namespaces.len(), 2);
     assert_eq!(namespaces[0].spec.counter_type, CounterType::Eventual);
-    assert_eq!(
-        namespaces[0].spec.rollup.coalesce,
-        Duration::from_millis(500)
-    );
-    assert_eq!(
-        namespaces[0].spec.event_store_or_default().accept_limit,
-        Duration::from_secs(1)
-    );
+    assert_eq!(namespaces[0].spec.rollup.coalesce, Duration::from_millis(500));
+    assert_eq!(namespaces[0].spec.event_store_or_default().accept_limit, Duration::from_secs(1));
     assert_eq!(namespaces[1].spec.ttl_or_default(), Duration::from_secs(90));
-    assert!(
-        read_counter_namespaces("# nothing\n", "f")
-            .unwrap()
-            .is_empty()
-    );
+    assert!(read_counter_namespaces("# nothing\n", "f").unwrap().is_empty());
 }
 
 #[test]
@@ -78,38 +61,35 @@ fn the_whole_example_of_the_documentation_is_read() {
   cache: {replicas: 2, shards: 1, memory: 256Mi, resources: {}}
   deletionPolicy: Retain
   paused: false";
-    assert_eq!(
-        read_counter_namespaces(&document(spec), "f").unwrap().len(),
-        1
-    );
+    assert_eq!(read_counter_namespaces(&document(spec), "f").unwrap().len(), 1);
+}
+
+#[test]
+fn what_kubectl_prints_is_read_as_what_was_applied() {
+    let applied = document("{counterType: Eventual}");
+    let printed = applied.replace(
+        "{name: plays}",
+        "{name: plays, namespace: web, creationTimestamp: null, uid: x, generation: 3, labels: {app: web}}",
+    ) + "status: {observedGeneration: 3, conditions: []}\n";
+    let printed = printed.replace("Eventual", "Eventual, dataset: null, workload:");
+    let read = |text: &str| read_counter_namespaces(text, "f").unwrap().remove(0);
+    assert_eq!(read(&printed).spec, read(&applied).spec);
+    assert_eq!(read(&printed).status, None);
 }
 
 #[test]
 fn a_typo_is_named_with_what_was_meant() {
     assert_eq!(
-        errors(&document(
-            "{counterType: Eventual, eventStore: {accept_limit: 1s}}"
-        )),
+        errors(&document("{counterType: Eventual, eventStore: {accept_limit: 1s}}")),
         [
             "plays.yaml: document 1 (plays): spec.eventStore.accept_limit: \"1s\": unknown field; did you mean acceptLimit?"
         ]
     );
-    let [error] = &errors(&document("{counterType: Eventual, cash: {}}"))[..] else {
-        panic!()
-    };
-    assert!(
-        error.contains("spec.cash: {}: unknown field; known here are cache, cardinality,"),
-        "{error}"
-    );
-    let text =
-        document("{counterType: Eventual}").replace("{name: plays}", "{name: plays, lables: {}}");
-    let [error] = &errors(&text)[..] else {
-        panic!()
-    };
-    assert!(
-        error.contains("metadata.lables: {}: unknown field; known here are annotations,"),
-        "{error}"
-    );
+    let [error] = &errors(&document("{counterType: Eventual, cash: {}}"))[..] else { panic!() };
+    assert!(error.contains("spec.cash: {}: unknown field; known here are cache, cardinality,"), "{error}");
+    let text = document("{counterType: Eventual}").replace("{name: plays}", "{name: plays, lables: {}}");
+    let [error] = &errors(&text)[..] else { panic!() };
+    assert!(error.contains("metadata.lables: {}: unknown field; known here are annotations,"), "{error}");
 }
 
 #[test]
@@ -131,9 +111,7 @@ fn values_out_of_bounds_are_all_reported_with_what_is_allowed() {
 #[test]
 fn a_width_that_is_no_whole_second_is_refused() {
     assert_eq!(
-        errors(&document(
-            "{counterType: Eventual, eventStore: {bucketWidth: 1500ms}}"
-        )),
+        errors(&document("{counterType: Eventual, eventStore: {bucketWidth: 1500ms}}")),
         [
             "plays.yaml: document 1 (plays): spec.eventStore.bucketWidth: \"1500ms\": must be a duration in hours, minutes and whole seconds, in this order, such as 10s, 10m or 1h30m"
         ]
@@ -171,21 +149,14 @@ fn other_kinds_and_versions_are_refused_in_one_line_each() {
 fn required_fields_and_unique_names_are_asked_for() {
     assert_eq!(
         errors(&document("{}")),
-        [
-            "plays.yaml: document 1 (plays): spec.counterType: is required: one of BestEffort, Eventual, Accurate"
-        ]
+        ["plays.yaml: document 1 (plays): spec.counterType: is required: one of BestEffort, Eventual, Accurate"]
     );
     let nameless = document("{counterType: Eventual}").replace("{name: plays}", "{}");
-    assert_eq!(
-        errors(&nameless),
-        ["plays.yaml: document 1: metadata.name: is required: a text"]
-    );
+    assert_eq!(errors(&nameless), ["plays.yaml: document 1: metadata.name: is required: a text"]);
     let twice = format!("{0}---\n{0}", document("{counterType: Eventual}"));
     assert_eq!(
         errors(&twice),
-        [
-            "plays.yaml: document 2 (plays): metadata.name: \"plays\": comes twice; document 1 has this name too"
-        ]
+        ["plays.yaml: document 2 (plays): metadata.name: \"plays\": comes twice; document 1 has this name too"]
     );
 }
 
@@ -194,13 +165,7 @@ fn what_is_not_yaml_is_refused_with_its_place() {
     let error = read_counter_namespaces("a: [1\nb: 2", "plays.yaml").unwrap_err();
     assert!(matches!(error, ManifestError::Yaml { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(
-        text.starts_with("plays.yaml: not valid YAML: ") && text.contains("line "),
-        "{text}"
-    );
+    assert!(text.starts_with("plays.yaml: not valid YAML: ") && text.contains("line "), "{text}");
     let twice = document("{counterType: Eventual, paused: true, paused: false}");
-    assert!(matches!(
-        read_counter_namespaces(&twice, "f"),
-        Err(ManifestError::Yaml { .. })
-    ));
+    assert!(matches!(read_counter_namespaces(&twice, "f"), Err(ManifestError::Yaml { .. })));
 }

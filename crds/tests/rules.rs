@@ -54,30 +54,15 @@ fn refusals(kind: &str, object: &Object, old: Option<&Object>) -> BTreeSet<Strin
     let result = match kind {
         "CounterNamespace" => {
             let parse = |value| serde_json::from_value::<CounterNamespace>(value).unwrap();
-            outcome(
-                parse(new),
-                old.map(parse),
-                CounterNamespace::validate_cel,
-                CounterNamespace::validate_cel_update,
-            )
+            outcome(parse(new), old.map(parse), CounterNamespace::validate_cel, CounterNamespace::validate_cel_update)
         }
         "CounterClass" => {
             let parse = |value| serde_json::from_value::<CounterClass>(value).unwrap();
-            outcome(
-                parse(new),
-                old.map(parse),
-                CounterClass::validate_cel,
-                CounterClass::validate_cel_update,
-            )
+            outcome(parse(new), old.map(parse), CounterClass::validate_cel, CounterClass::validate_cel_update)
         }
         other => panic!("no such kind: {other}"),
     };
-    result
-        .err()
-        .into_iter()
-        .flat_map(ValidationErrors::into_vec)
-        .map(|error| error.message)
-        .collect()
+    result.err().into_iter().flat_map(ValidationErrors::into_vec).map(|error| error.message).collect()
 }
 
 fn outcome<T>(
@@ -97,58 +82,31 @@ fn every_rule_lets_through_what_it_should_and_refuses_what_it_should() {
     for case in cases() {
         for object in &case.valid {
             let refusals = refusals(&case.kind, object, case.old.as_ref());
-            assert!(
-                refusals.is_empty(),
-                "{}: {} was refused: {refusals:?}",
-                case.message,
-                object.spec
-            );
+            assert!(refusals.is_empty(), "{}: {} was refused: {refusals:?}", case.message, object.spec);
         }
         for object in &case.invalid {
-            let expected: BTreeSet<String> =
-                object.also.iter().chain([&case.message]).cloned().collect();
-            assert_eq!(
-                refusals(&case.kind, object, case.old.as_ref()),
-                expected,
-                "{}",
-                object.spec
-            );
+            let expected: BTreeSet<String> = object.also.iter().chain([&case.message]).cloned().collect();
+            assert_eq!(refusals(&case.kind, object, case.old.as_ref()), expected, "{}", object.spec);
         }
     }
 }
 
 #[test]
 fn manifests_are_held_to_the_same_rules_as_the_cluster() {
-    for case in cases()
-        .iter()
-        .filter(|case| case.kind == "CounterNamespace" && case.old.is_none())
-    {
+    for case in cases().iter().filter(|case| case.kind == "CounterNamespace" && case.old.is_none()) {
         for object in &case.valid {
             let text = object.document(&case.kind).to_string();
-            assert_eq!(
-                read_counter_namespaces(&text, "f")
-                    .map(|read| read.len())
-                    .unwrap(),
-                1,
-                "{text}"
-            );
+            assert_eq!(read_counter_namespaces(&text, "f").map(|read| read.len()).unwrap(), 1, "{text}");
         }
         for object in &case.invalid {
             let text = object.document(&case.kind).to_string();
             let Err(ManifestError::Invalid(fields)) = read_counter_namespaces(&text, "f") else {
                 panic!("was let through: {text}");
             };
-            let field = fields
-                .iter()
-                .find(|field| field.problem.message == case.message);
+            let field = fields.iter().find(|field| field.problem.message == case.message);
             let field = field.unwrap_or_else(|| panic!("{text}: {fields:?}"));
             let last = field.problem.path.rsplit('.').next().unwrap();
-            assert!(
-                case.message.contains(last),
-                "{:?} does not name {}",
-                case.message,
-                field.problem.path
-            );
+            assert!(case.message.contains(last), "{:?} does not name {}", case.message, field.problem.path);
         }
     }
 }
@@ -156,20 +114,12 @@ fn manifests_are_held_to_the_same_rules_as_the_cluster() {
 fn collect_messages(schema: &Value, messages: &mut BTreeSet<String>) {
     match schema {
         Value::Object(map) => {
-            for rule in map
-                .get("x-kubernetes-validations")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
                 messages.insert(rule["message"].as_str().unwrap().to_owned());
             }
-            map.values()
-                .for_each(|value| collect_messages(value, messages));
+            map.values().for_each(|value| collect_messages(value, messages));
         }
-        Value::Array(items) => items
-            .iter()
-            .for_each(|value| collect_messages(value, messages)),
+        Value::Array(items) => items.iter().for_each(|value| collect_messages(value, messages)),
         _ => {}
     }
 }

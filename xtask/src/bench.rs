@@ -5,10 +5,7 @@ use anyhow::Result;
 use crate::debian::{self, Package};
 use crate::process;
 
-const PEERS: &[Package] = &[Package {
-    name: "redis-server",
-    program: "redis-server",
-}];
+const PEERS: &[Package] = &[Package { name: "redis-server", program: "redis-server" }];
 
 /// Runs the benchmarks; whether they ended well. With `json`, standard output carries nothing but their lines.
 pub fn run(scenario: Option<String>, json: bool, rest: Vec<String>) -> Result<bool> {
@@ -17,9 +14,8 @@ pub fn run(scenario: Option<String>, json: bool, rest: Vec<String>) -> Result<bo
 }
 
 fn arguments(scenario: Option<String>, json: bool, rest: Vec<String>) -> Vec<String> {
-    let mut arguments: Vec<String> = ["run", "--quiet", "--release", "-p", "tallyman-bench", "--"]
-        .map(str::to_owned)
-        .into();
+    let mut arguments: Vec<String> =
+        ["run", "--quiet", "--release", "-p", "tallyman-bench", "--"].map(str::to_owned).into();
     if let Some(scenario) = scenario {
         arguments.extend(["--scenario".to_owned(), scenario]);
     }
@@ -36,15 +32,8 @@ mod tests {
 
     #[test]
     fn all_arguments_reach_the_benchmark_program() {
-        let arguments = arguments(
-            Some("rollup".to_owned()),
-            true,
-            vec!["--rounds".to_owned(), "3".to_owned()],
-        );
+        let arguments = arguments(Some("rollup".to_owned()), true, vec!["--rounds".to_owned(), "3".to_owned()]);
         let (_, after) = arguments.split_at(arguments.iter().position(|one| one == "--").unwrap());
-        assert_eq!(
-            after,
-            ["--", "--scenario", "rollup", "--json", "--rounds", "3"]
-        );
+        assert_eq!(after, ["--", "--scenario", "rollup", "--json", "--rounds", "3"]);
     }
 }

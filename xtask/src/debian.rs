@@ -14,34 +14,22 @@ pub struct Package {
 
 /// Installs those of the packages whose program is missing.
 pub fn install(packages: &[Package]) -> Result<()> {
-    let missing: Vec<&str> = packages
-        .iter()
-        .filter(|package| !is_on_path(package.program))
-        .map(|package| package.name)
-        .collect();
+    let missing: Vec<&str> =
+        packages.iter().filter(|package| !is_on_path(package.program)).map(|package| package.name).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let wanted = missing.join(" ");
-    ensure!(
-        is_on_path("apt-get"),
-        "{wanted}: not installed, and there is no apt-get here; install it yourself"
-    );
+    ensure!(is_on_path("apt-get"), "{wanted}: not installed, and there is no apt-get here; install it yourself");
     eprintln!("installing {wanted}");
-    let installed = apt_get(&["update", "-q"])?
-        && apt_get(&[&["install", "-qy", "--no-install-recommends"], &missing[..]].concat())?;
-    ensure!(
-        installed,
-        "{wanted}: could not be installed; as root: apt-get install {wanted}"
-    );
+    let installed = apt_get(&["update", "-qq"])?
+        && apt_get(&[&["install", "-qq", "-y", "--no-install-recommends"], &missing[..]].concat())?;
+    ensure!(installed, "{wanted}: could not be installed; as root: apt-get install {wanted}");
     Ok(())
 }
 
 fn apt_get(arguments: &[&str]) -> Result<bool> {
-    process::program("apt-get", arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .output_to_stderr()
-        .succeeds()
+    process::program("apt-get", arguments).env("DEBIAN_FRONTEND", "noninteractive").output_to_stderr().succeeds()
 }
 
 /// Debian keeps servers in sbin folders, which are not on everybody's path.
@@ -68,10 +56,6 @@ mod tests {
 
     #[test]
     fn nothing_is_installed_when_all_is_there() {
-        install(&[Package {
-            name: "no-such-package-here",
-            program: "sh",
-        }])
-        .unwrap();
+        install(&[Package { name: "no-such-package-here", program: "sh" }]).unwrap();
     }
 }

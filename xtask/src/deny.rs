@@ -42,20 +42,11 @@ pub fn check(when_missing: WhenMissing) -> Result<Checked> {
     let is_good = deny(&program, &["check", "bans", "licenses", "sources"])?;
     // The advisories are a Git repository on GitHub, which a machine that reaches nothing but package registries does
     // not get. The other three checks need no network, so they always hold; this one holds where it can be made.
-    if !process::program(&program, ["fetch", "db"])
-        .quiet()
-        .succeeds()?
-    {
-        return Ok(Checked {
-            is_good,
-            remark: "advisories SKIPPED: their database cannot be fetched from here",
-        });
+    if !process::program(&program, ["fetch", "db"]).quiet().succeeds()? {
+        return Ok(Checked { is_good, remark: "advisories SKIPPED: their database cannot be fetched from here" });
     }
     let has_no_advisory = deny(&program, &["check", "--disable-fetch", "advisories"])?;
-    Ok(Checked {
-        is_good: is_good && has_no_advisory,
-        remark: "",
-    })
+    Ok(Checked { is_good: is_good && has_no_advisory, remark: "" })
 }
 
 fn deny(program: &Path, arguments: &[&str]) -> Result<bool> {
@@ -63,39 +54,22 @@ fn deny(program: &Path, arguments: &[&str]) -> Result<bool> {
 }
 
 fn install(folder: &Path) -> Result<()> {
-    println!(
-        "installing cargo-deny {VERSION} into {}, once; this takes minutes",
-        folder.display()
-    );
+    println!("installing cargo-deny {VERSION} into {}, once; this takes minutes", folder.display());
     // Its own target folder: it shares no build with the workspace. A quick build is worth more than a quick program.
     let target = folder.join("target");
-    let installed = process::cargo([
-        "install",
-        "cargo-deny",
-        "--version",
-        VERSION,
-        "--locked",
-        "--debug",
-        "--root",
-    ])
-    .arguments([folder, Path::new("--target-dir"), &target])
-    .succeeds()?;
+    let installed = process::cargo(["install", "cargo-deny", "--version", VERSION, "--locked", "--debug", "--root"])
+        .arguments([folder, Path::new("--target-dir"), &target])
+        .succeeds()?;
     ensure!(installed, "cargo-deny {VERSION} could not be installed");
     std::fs::remove_dir_all(&target).with_context(|| target.display().to_string())
 }
 
 /// `$TALLYMAN_CACHE_DIR`, or `tallyman` in the user's cache folder.
 fn cache_folder() -> Result<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = set("TALLYMAN_CACHE_DIR") {
         return Ok(folder);
     }
     let user = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    Ok(user
-        .context("neither TALLYMAN_CACHE_DIR nor HOME is set")?
-        .join("tallyman"))
+    Ok(user.context("neither TALLYMAN_CACHE_DIR nor HOME is set")?.join("tallyman"))
 }

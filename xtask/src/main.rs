@@ -86,21 +86,11 @@ fn run(chore: Chore) -> Result<bool> {
                 (Some(seeds), None) => ("SIM_SEEDS", seeds.to_string()),
                 (None, None) => ("SIM_SEEDS", stages::SIMULATION_SEEDS.to_owned()),
             };
-            process::cargo(stages::SIMULATION)
-                .env(variable.0, variable.1)
-                .succeeds()
+            process::cargo(stages::SIMULATION).env(variable.0, variable.1).succeeds()
         }
-        Chore::Bench {
-            scenario,
-            json,
-            rest,
-        } => bench::run(scenario, json, rest),
+        Chore::Bench { scenario, json, rest } => bench::run(scenario, json, rest),
         Chore::Generate { check } => {
-            let arguments = if check {
-                stages::GENERATE_CHECK
-            } else {
-                stages::GENERATE
-            };
+            let arguments = if check { stages::GENERATE_CHECK } else { stages::GENERATE };
             process::cargo(arguments).succeeds()
         }
     }
@@ -108,7 +98,6 @@ fn run(chore: Chore) -> Result<bool> {
 
 /// The workspace's root. Taken while running, not while compiling: a shared target folder serves several checkouts.
 fn root() -> PathBuf {
-    let here = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.join("..")
 }

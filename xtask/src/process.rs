@@ -16,11 +16,7 @@ pub struct Tests {
 impl Tests {
     /// Adds what a line of cargo's output reports, if it is a result line.
     fn count(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .trim()
-            .strip_prefix("test result:")
-            .and_then(|rest| rest.split_once(". "))
-        else {
+        let Some((_, counts)) = line.trim().strip_prefix("test result:").and_then(|rest| rest.split_once(". ")) else {
             return;
         };
         for part in counts.split("; ") {
@@ -45,10 +41,7 @@ pub fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Process
 }
 
 /// Any program.
-pub fn program<S: AsRef<OsStr>>(
-    name: impl AsRef<OsStr>,
-    arguments: impl IntoIterator<Item = S>,
-) -> Process {
+pub fn program<S: AsRef<OsStr>>(name: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Process {
     let mut command = Command::new(name);
     command.args(arguments).stdin(Stdio::null());
     Process { command }
@@ -125,34 +118,17 @@ mod tests {
         ] {
             tests.count(line);
         }
-        assert_eq!(
-            tests,
-            Tests {
-                passed: 15,
-                failed: 2
-            }
-        );
+        assert_eq!(tests, Tests { passed: 15, failed: 2 });
     }
 
     #[test]
     fn the_output_of_a_program_is_counted_and_its_end_reported() {
         let script = "echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 3";
         let mut passed_on = Vec::new();
-        let (ended_well, tests) = program("sh", ["-c", script])
-            .counts_tests(&mut passed_on)
-            .unwrap();
+        let (ended_well, tests) = program("sh", ["-c", script]).counts_tests(&mut passed_on).unwrap();
         assert!(!ended_well);
-        assert_eq!(
-            passed_on,
-            b"test result: FAILED. 1 passed; 2 failed; 0 ignored\n"
-        );
-        assert_eq!(
-            tests,
-            Tests {
-                passed: 1,
-                failed: 2
-            }
-        );
+        assert_eq!(passed_on, b"test result: FAILED. 1 passed; 2 failed; 0 ignored\n");
+        assert_eq!(tests, Tests { passed: 1, failed: 2 });
         assert!(program("no-such-program-here", [""; 0]).succeeds().is_err());
     }
 }

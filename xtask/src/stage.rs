@@ -17,10 +17,7 @@ pub struct Stage {
 /// What a stage does.
 pub enum Action {
     /// A cargo command with further variables in its environment; tests in its output are counted.
-    Cargo {
-        arguments: &'static [&'static str],
-        variables: &'static [(&'static str, &'static str)],
-    },
+    Cargo { arguments: &'static [&'static str], variables: &'static [(&'static str, &'static str)] },
     /// Debian packages that later stages need.
     Install(&'static [debian::Package]),
     /// The checks of [`tidy`].
@@ -37,11 +34,7 @@ struct Outcome {
 
 impl Outcome {
     fn of_check(is_good: bool) -> Self {
-        Self {
-            is_good,
-            tests: Tests::default(),
-            remark: "",
-        }
+        Self { is_good, tests: Tests::default(), remark: "" }
     }
 }
 
@@ -66,40 +59,25 @@ pub fn run_all(stages: &[Stage]) -> bool {
     summary.iter().all(|(_, outcome, _)| outcome.is_good)
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "shows a person how long a stage took"
-)]
+#[allow(clippy::disallowed_methods, reason = "shows a person how long a stage took")]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
 fn run(action: &Action) -> Result<Outcome> {
     match action {
-        Action::Cargo {
-            arguments,
-            variables,
-        } => {
-            let process = variables.iter().fold(
-                process::cargo(*arguments),
-                |process: Process, (name, value)| process.env(name, value),
-            );
+        Action::Cargo { arguments, variables } => {
+            let process = variables
+                .iter()
+                .fold(process::cargo(*arguments), |process: Process, (name, value)| process.env(name, value));
             let (is_good, tests) = process.counts_tests(&mut std::io::stdout())?;
-            Ok(Outcome {
-                is_good,
-                tests,
-                remark: "",
-            })
+            Ok(Outcome { is_good, tests, remark: "" })
         }
         Action::Install(packages) => debian::install(packages).map(|()| Outcome::of_check(true)),
         Action::Tidy => tidy::check(".".as_ref()).map(Outcome::of_check),
         Action::Deny(when_missing) => {
             let checked = deny::check(*when_missing)?;
-            Ok(Outcome {
-                is_good: checked.is_good,
-                tests: Tests::default(),
-                remark: checked.remark,
-            })
+            Ok(Outcome { is_good: checked.is_good, tests: Tests::default(), remark: checked.remark })
         }
     }
 }
@@ -108,18 +86,10 @@ fn line(name: &str, outcome: &Outcome, took: Duration) -> String {
     let verdict = if outcome.is_good { "ok" } else { "FAILED" };
     let seconds = took.as_secs_f64();
     let tests = match outcome.tests {
-        Tests {
-            passed: 0,
-            failed: 0,
-        } => String::new(),
+        Tests { passed: 0, failed: 0 } => String::new(),
         Tests { passed, failed } => format!("{passed} passed, {failed} failed"),
     };
-    format!(
-        "{name:<24} {verdict:<6} {seconds:>8.1} s  {tests}{}",
-        outcome.remark
-    )
-    .trim_end()
-    .to_owned()
+    format!("{name:<24} {verdict:<6} {seconds:>8.1} s  {tests}{}", outcome.remark).trim_end().to_owned()
 }
 
 /// The tests of all stages. A stage that failed otherwise (it did not compile, a lint) counts as one failed test, so
@@ -139,37 +109,19 @@ mod tests {
     use super::*;
 
     fn outcome(is_good: bool, passed: u64, failed: u64) -> Outcome {
-        Outcome {
-            is_good,
-            tests: Tests { passed, failed },
-            remark: "",
-        }
+        Outcome { is_good, tests: Tests { passed, failed }, remark: "" }
     }
 
     #[test]
     fn the_total_counts_a_stage_that_failed_without_tests() {
-        let outcomes = [
-            outcome(true, 3, 0),
-            outcome(false, 2, 1),
-            outcome(false, 0, 0),
-            outcome(false, 4, 0),
-        ];
-        assert_eq!(
-            total(outcomes.iter()),
-            Tests {
-                passed: 9,
-                failed: 3
-            }
-        );
+        let outcomes = [outcome(true, 3, 0), outcome(false, 2, 1), outcome(false, 0, 0), outcome(false, 4, 0)];
+        assert_eq!(total(outcomes.iter()), Tests { passed: 9, failed: 3 });
     }
 
     #[test]
     fn a_line_of_the_summary_says_how_it_went() {
         let took = Duration::from_millis(1_250);
-        assert_eq!(
-            line("lint", &outcome(true, 0, 0), took),
-            "lint                     ok          1.2 s"
-        );
+        assert_eq!(line("lint", &outcome(true, 0, 0), took), "lint                     ok          1.2 s");
         assert_eq!(
             line("tests", &outcome(false, 2, 1), took),
             "tests                    FAILED      1.2 s  2 passed, 1 failed"

@@ -9,64 +9,21 @@ pub const SIMULATION_SEEDS: &str = "3000";
 /// Seeds that the tests of a development build simulate, which is slower.
 const SIMULATION_SEEDS_FAST: &str = "20";
 
-pub const SIMULATION: &[&str] = &[
-    "test",
-    "--release",
-    "-p",
-    "tallyman-counter",
-    "--test",
-    "simulation",
-];
-pub const GENERATE: &[&str] = &[
-    "run",
-    "--quiet",
-    "-p",
-    "tallyman-crds",
-    "--example",
-    "generate_crds",
-];
-pub const GENERATE_CHECK: &[&str] = &[
-    "run",
-    "--quiet",
-    "-p",
-    "tallyman-crds",
-    "--example",
-    "generate_crds",
-    "--",
-    "--check",
-];
+pub const SIMULATION: &[&str] = &["test", "--release", "-p", "tallyman-counter", "--test", "simulation"];
+pub const GENERATE: &[&str] = &["run", "--quiet", "-p", "tallyman-crds", "--example", "generate_crds"];
+pub const GENERATE_CHECK: &[&str] =
+    &["run", "--quiet", "-p", "tallyman-crds", "--example", "generate_crds", "--", "--check"];
 
-const CLIPPY: &[&str] = &[
-    "clippy",
-    "--workspace",
-    "--all-targets",
-    "--",
-    "-D",
-    "warnings",
-];
+const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 const DOC: &[&str] = &["doc", "--workspace", "--no-deps"];
 const TEST_WORKSPACE: &[&str] = &["test", "--workspace", "--no-fail-fast"];
 /// All but the binary, whose tests run in release with real servers.
-const TEST_LIBRARIES: &[&str] = &[
-    "test",
-    "--workspace",
-    "--exclude",
-    "tallyman",
-    "--no-fail-fast",
-];
+const TEST_LIBRARIES: &[&str] = &["test", "--workspace", "--exclude", "tallyman", "--no-fail-fast"];
 const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast"];
 
 /// Servers that the end-to-end tests talk to.
-const SERVERS: &[Package] = &[
-    Package {
-        name: "redis-server",
-        program: "redis-server",
-    },
-    Package {
-        name: "memcached",
-        program: "memcached",
-    },
-];
+const SERVERS: &[Package] =
+    &[Package { name: "redis-server", program: "redis-server" }, Package { name: "memcached", program: "memcached" }];
 
 const fn cargo(name: &'static str, arguments: &'static [&'static str]) -> Stage {
     cargo_with(name, arguments, &[])
@@ -77,37 +34,18 @@ const fn cargo_with(
     arguments: &'static [&'static str],
     variables: &'static [(&'static str, &'static str)],
 ) -> Stage {
-    Stage {
-        name,
-        action: Action::Cargo {
-            arguments,
-            variables,
-        },
-    }
+    Stage { name, action: Action::Cargo { arguments, variables } }
 }
 
 const FORMAT_STAGE: Stage = cargo("format", &["fmt", "--all", "--check"]);
-const TIDY_STAGE: Stage = Stage {
-    name: "tidy",
-    action: Action::Tidy,
-};
+const TIDY_STAGE: Stage = Stage { name: "tidy", action: Action::Tidy };
 const CLIPPY_STAGE: Stage = cargo("clippy", CLIPPY);
 const DOC_STAGE: Stage = cargo_with("documentation", DOC, &[("RUSTDOCFLAGS", "-D warnings")]);
 const GENERATE_STAGE: Stage = cargo("generated files", GENERATE_CHECK);
-const DENY_STAGE: Stage = Stage {
-    name: "dependencies",
-    action: Action::Deny(WhenMissing::Install),
-};
+const DENY_STAGE: Stage = Stage { name: "dependencies", action: Action::Deny(WhenMissing::Install) };
 
 /// `cargo xtask lint`.
-pub const LINT: &[Stage] = &[
-    FORMAT_STAGE,
-    TIDY_STAGE,
-    GENERATE_STAGE,
-    CLIPPY_STAGE,
-    DOC_STAGE,
-    DENY_STAGE,
-];
+pub const LINT: &[Stage] = &[FORMAT_STAGE, TIDY_STAGE, GENERATE_STAGE, CLIPPY_STAGE, DOC_STAGE, DENY_STAGE];
 
 /// `cargo xtask test --fast`.
 pub const FAST: &[Stage] = &[
@@ -115,15 +53,8 @@ pub const FAST: &[Stage] = &[
     TIDY_STAGE,
     GENERATE_STAGE,
     CLIPPY_STAGE,
-    Stage {
-        name: "dependencies",
-        action: Action::Deny(WhenMissing::Skip),
-    },
-    cargo_with(
-        "tests",
-        TEST_WORKSPACE,
-        &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)],
-    ),
+    Stage { name: "dependencies", action: Action::Deny(WhenMissing::Skip) },
+    cargo_with("tests", TEST_WORKSPACE, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)]),
 ];
 
 /// `cargo xtask test`.
@@ -134,15 +65,8 @@ pub const FULL: &[Stage] = &[
     CLIPPY_STAGE,
     DOC_STAGE,
     DENY_STAGE,
-    cargo_with(
-        "tests",
-        TEST_LIBRARIES,
-        &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)],
-    ),
+    cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)]),
     cargo_with("simulation", SIMULATION, &[("SIM_SEEDS", SIMULATION_SEEDS)]),
-    Stage {
-        name: "servers",
-        action: Action::Install(SERVERS),
-    },
+    Stage { name: "servers", action: Action::Install(SERVERS) },
     cargo_with("end to end", TEST_BINARY, &[("TALLYMAN_TEST_SERVERS", "1")]),
 ];

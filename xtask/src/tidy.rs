@@ -10,9 +10,7 @@ const LINES_MAX: usize = 600;
 const REASON: &str = "Long because";
 const REASON_WITHIN_LINES: usize = 5;
 /// Names that say nothing of what is in a file.
-const BANNED_NAMES: [&str; 7] = [
-    "util", "utils", "common", "helper", "helpers", "misc", "stuff",
-];
+const BANNED_NAMES: [&str; 7] = ["util", "utils", "common", "helper", "helpers", "misc", "stuff"];
 const SKIPPED_FOLDERS: [&str; 2] = ["target", "node_modules"];
 
 /// Checks all Rust files below `root` and prints what is wrong; whether nothing is.
@@ -49,20 +47,13 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 fn problems(path: &Path, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let lines = text.lines().count();
-    let has_reason = text
-        .lines()
-        .take(REASON_WITHIN_LINES)
-        .any(|line| line.contains(REASON));
+    let has_reason = text.lines().take(REASON_WITHIN_LINES).any(|line| line.contains(REASON));
     if lines > LINES_MAX && !has_reason {
         problems.push(format!(
             "{lines} lines; split it, or say why not in a line `//! {REASON} …` at its top (limit {LINES_MAX})"
         ));
     }
-    for name in path
-        .with_extension("")
-        .iter()
-        .map(|name| name.to_string_lossy())
-    {
+    for name in path.with_extension("").iter().map(|name| name.to_string_lossy()) {
         if BANNED_NAMES.contains(&&*name) {
             problems.push(format!("`{name}` does not say what is in it"));
         }
@@ -80,21 +71,8 @@ mod tests {
         let path = Path::new("a/src/queue.rs");
         assert_eq!(problems(path, &lines(600)), [""; 0]);
         assert_eq!(problems(path, &lines(601)).len(), 1);
-        assert_eq!(
-            problems(
-                path,
-                &format!("//! Long because it is one table.\n{}", lines(600))
-            ),
-            [""; 0]
-        );
-        assert_eq!(
-            problems(
-                path,
-                &format!("{}//! Long because it is late.\n", lines(600))
-            )
-            .len(),
-            1
-        );
+        assert_eq!(problems(path, &format!("//! Long because it is one table.\n{}", lines(600))), [""; 0]);
+        assert_eq!(problems(path, &format!("{}//! Long because it is late.\n", lines(600))).len(), 1);
     }
 
     #[test]
