@@ -1,5 +1,5 @@
 //! Aggregation: from events to counts. [`roll_up`] moves a counter's checkpoint on; [`count_accurately`] adds to it what is not
-//! rolled up yet. Both read events through [`window`], within one budget of events in memory.
+//! rolled up yet. Both read events through `window`, within one budget of events in memory.
 //!
 //! Order matters here, and is the same in both: first the slices, then the time, then the row, then the events.
 //! * *slices before row*: a slice seen as closed had all its events in checkpoints before the row was read;

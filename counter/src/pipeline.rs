@@ -1,7 +1,7 @@
 //! The rollup pipeline: rollup events in, checkpoints out.
 //!
-//! `touched` → [`queue`] by XXH3 → a [`coalescing set`](coalescing) per window → batches → [`crate::aggregation::roll_up`] → back on
-//! the queue or done. [`sweep`] finds what never arrived. The same code runs in `standalone` and in the rollup server.
+//! `touched` → `queue` by XXH3 → a `coalescing` set per window → batches → [`crate::aggregation::roll_up`] → back on
+//! the queue or done. [`sweep()`] finds what never arrived. The same code runs in `standalone` and in the rollup server.
 
 mod coalescing;
 mod consumer;

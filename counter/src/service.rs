@@ -1,7 +1,7 @@
 //! The counter API without its transport: what the sidecar serves, in any process that holds the stores.
 //!
-//! Writes ([`write`]) are acknowledged when event and touch are durable in time; reads ([`read`]) come from checkpoints;
-//! [`error`] has every refusal. Rollup events go to the [`TouchedCounters`](crate::forward::TouchedCounters).
+//! Writes (`write`) are acknowledged when event and touch are durable in time; reads (`read`) come from checkpoints; [`Error`]
+//! has every refusal. Rollup events go to the [`TouchedCounters`].
 
 mod error;
 mod read;

@@ -1,5 +1,5 @@
 //! What the engine asks of its stores: one trait each, one error for all, and for each trait a conformance suite that every
-//! backend passes unchanged ([`conformance`], with the feature of that name).
+//! backend passes unchanged (`conformance`, with the feature of that name).
 
 mod best_effort;
 #[cfg(feature = "conformance")]

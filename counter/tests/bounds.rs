@@ -1,6 +1,8 @@
 //! Invariant 8, bounds: the queues' memory, counted by the allocator, while a million counters are touched in one window.
 //! In debug builds a tenth of that.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;

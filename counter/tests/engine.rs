@@ -1,6 +1,8 @@
 //! The engine over the in-memory stores, in virtual time: each promise once, in the plainest setting. Faults are the
 //! simulation's.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,9 +20,7 @@ impl TokenSource {
 
     /// Tokens that name their source, usually the pod: `<source>/<uuid>`.
     pub fn named(source: impl Into<Arc<str>>) -> Self {
-        Self {
-            source: Some(source.into()),
-        }
+        Self { source: Some(source.into()) }
     }
 
     /// A token for one mutation, made now.
@@ -56,13 +54,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_000_001_999);
         let token = TokenSource::named("web-0").token(Uuid::nil(), now);
         assert_eq!(token.token, "web-0/00000000000000000000000000000000");
-        assert_eq!(
-            token.generation_time,
-            Some(Timestamp {
-                seconds: 1,
-                nanos: 1_000
-            })
-        );
+        assert_eq!(token.generation_time, Some(Timestamp { seconds: 1, nanos: 1_000 }));
         let token = TokenSource::anonymous().token(Uuid::nil(), now);
         assert_eq!(token.token, "00000000000000000000000000000000");
     }
