@@ -39,8 +39,8 @@ use self::{
 };
 use crate::{
     proto::{
-        AddAndGetCountRequest, AddCountRequest, ClearCountRequest, GetCountRequest,
-        IdempotencyToken, counter_service_client::CounterServiceClient,
+        AddAndGetCountRequest, AddCountRequest, ClearCountRequest, GetCountRequest, IdempotencyToken,
+        counter_service_client::CounterServiceClient,
     },
     time::Timestamp,
 };
@@ -89,10 +89,7 @@ impl Client {
 
     /// The same client, on the same connection, with another deadline for its calls.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self {
-            deadline: builder::deadline(deadline),
-            ..self.clone()
-        }
+        Self { deadline: builder::deadline(deadline), ..self.clone() }
     }
 
     /// A token as the client makes them, for a caller who keeps it to repeat the mutation later.
@@ -118,14 +115,7 @@ impl Client {
             idempotency_token,
         };
         let send = async |mut stub: Stub, request| stub.add_count(request).await;
-        self.one(
-            namespace,
-            counter_name,
-            self.token_or_ours(token),
-            build,
-            send,
-        )
-        .await?;
+        self.one(namespace, counter_name, self.token_or_ours(token), build, send).await?;
         Ok(())
     }
 
@@ -148,19 +138,8 @@ impl Client {
             idempotency_token,
         };
         let send = async |mut stub: Stub, request| stub.add_and_get_count(request).await;
-        let reply = self
-            .one(
-                namespace,
-                counter_name,
-                self.token_or_ours(token),
-                build,
-                send,
-            )
-            .await?;
-        Ok(Reading {
-            count: reply.count,
-            as_of: reply.as_of,
-        })
+        let reply = self.one(namespace, counter_name, self.token_or_ours(token), build, send).await?;
+        Ok(Reading { count: reply.count, as_of: reply.as_of })
     }
 
     /// Reads a counter. With `max_staleness`, a count that is older is made exact by reading what was written since.
@@ -179,13 +158,8 @@ impl Client {
             max_staleness: max_staleness.map(Into::into),
         };
         let send = async |mut stub: Stub, request| stub.get_count(request).await;
-        let reply = self
-            .one(namespace, counter_name, Token::Read, build, send)
-            .await?;
-        Ok(Reading {
-            count: reply.count,
-            as_of: reply.as_of,
-        })
+        let reply = self.one(namespace, counter_name, Token::Read, build, send).await?;
+        Ok(Reading { count: reply.count, as_of: reply.as_of })
     }
 
     /// Clears a counter. `token` is the caller's own; without one the client makes one.
@@ -204,14 +178,7 @@ impl Client {
             idempotency_token,
         };
         let send = async |mut stub: Stub, request| stub.clear_count(request).await;
-        self.one(
-            namespace,
-            counter_name,
-            self.token_or_ours(token),
-            build,
-            send,
-        )
-        .await?;
+        self.one(namespace, counter_name, self.token_or_ours(token), build, send).await?;
         Ok(())
     }
 
@@ -236,25 +203,15 @@ impl Client {
         F: Fn(Stub, tonic::Request<Req>) -> Fut,
         Fut: Future<Output = Result<tonic::Response<Res>, tonic::Status>>,
     {
-        let target = Target {
-            namespace,
-            counter_name,
-            deadline: self.deadline_from_now(),
-        };
+        let target = Target { namespace, counter_name, deadline: self.deadline_from_now() };
         let is_mutation = token.get().is_some();
         let send = &send;
         let attempt = |items: Vec<((), Option<IdempotencyToken>)>| {
             let request = build(items.into_iter().find_map(|(_, token)| token));
-            async move {
-                Ok(vec![Ok(self
-                    .attempt(target, is_mutation, &request, send)
-                    .await?)])
-            }
+            async move { Ok(vec![Ok(self.attempt(target, is_mutation, &request, send).await?)]) }
         };
         let mut results = self.settle_all(target, vec![((), token)], attempt).await;
         // `settle_all` answers for each item it is given.
-        results
-            .pop()
-            .expect("one item was sent, so there is one result")
+        results.pop().expect("one item was sent, so there is one result")
     }
 }

@@ -51,34 +51,13 @@ mod tests {
         let set = FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).unwrap();
         let names: Vec<_> = set.file.iter().map(|file| file.name()).collect();
         for file in &set.file {
-            assert!(
-                file.dependency
-                    .iter()
-                    .all(|import| names.contains(&import.as_str())),
-                "{names:?}"
-            );
+            assert!(file.dependency.iter().all(|import| names.contains(&import.as_str())), "{names:?}");
         }
-        let api = set
-            .file
-            .iter()
-            .find(|file| file.package() == "tallyman.v1")
-            .unwrap();
-        let methods: Vec<_> = api.service[0]
-            .method
-            .iter()
-            .map(|method| method.name())
-            .collect();
+        let api = set.file.iter().find(|file| file.package() == "tallyman.v1").unwrap();
+        let methods: Vec<_> = api.service[0].method.iter().map(|method| method.name()).collect();
         assert_eq!(
             methods,
-            [
-                "AddCount",
-                "AddAndGetCount",
-                "GetCount",
-                "ClearCount",
-                "BatchAddCount",
-                "BatchGetCount",
-                "WatchCount"
-            ]
+            ["AddCount", "AddAndGetCount", "GetCount", "ClearCount", "BatchAddCount", "BatchGetCount", "WatchCount"]
         );
         // Clients of reflection decode the details of errors with it.
         assert!(names.contains(&"google/rpc/error_details.proto"));

@@ -8,9 +8,7 @@ use super::{
 };
 use crate::{
     BATCH_ITEMS_MAX,
-    proto::{
-        BatchAddCountRequest, BatchGetCountRequest, IdempotencyToken, batch_add_count_request,
-    },
+    proto::{BatchAddCountRequest, BatchGetCountRequest, IdempotencyToken, batch_add_count_request},
     status::Status,
 };
 
@@ -38,15 +36,8 @@ impl Client {
         });
         stream::iter(split(items.collect()))
             .map(|items| async move {
-                let counter_name = items
-                    .first()
-                    .map(|item| item.0.0.clone())
-                    .unwrap_or_default();
-                let target = Target {
-                    namespace,
-                    counter_name: &counter_name,
-                    deadline,
-                };
+                let counter_name = items.first().map(|item| item.0.0.clone()).unwrap_or_default();
+                let target = Target { namespace, counter_name: &counter_name, deadline };
                 let send = |items: Vec<((String, i64), Option<IdempotencyToken>)>| async move {
                     let request = BatchAddCountRequest {
                         namespace: namespace.to_owned(),
@@ -54,11 +45,7 @@ impl Client {
                     };
                     let send = async |mut stub: Stub, request| stub.batch_add_count(request).await;
                     let reply = self.attempt(target, true, &request, &send).await?;
-                    Ok(reply
-                        .results
-                        .into_iter()
-                        .map(|result| result.status.map_or(Ok(()), Err))
-                        .collect())
+                    Ok(reply.results.into_iter().map(|result| result.status.map_or(Ok(()), Err)).collect())
                 };
                 self.settle_all(target, items, send).await
             })
@@ -68,21 +55,13 @@ impl Client {
     }
 
     /// Reads any number of counters. There is one result per name, in their order.
-    pub async fn batch_get(
-        &self,
-        namespace: &str,
-        counter_names: Vec<String>,
-    ) -> Vec<Result<Reading, Error>> {
+    pub async fn batch_get(&self, namespace: &str, counter_names: Vec<String>) -> Vec<Result<Reading, Error>> {
         let deadline = self.deadline_from_now();
         let items = counter_names.into_iter().map(|name| (name, Token::Read));
         stream::iter(split(items.collect()))
             .map(|items| async move {
                 let counter_name = items.first().map(|item| item.0.clone()).unwrap_or_default();
-                let target = Target {
-                    namespace,
-                    counter_name: &counter_name,
-                    deadline,
-                };
+                let target = Target { namespace, counter_name: &counter_name, deadline };
                 let send = |items: Vec<(String, Option<IdempotencyToken>)>| async move {
                     let request = BatchGetCountRequest {
                         namespace: namespace.to_owned(),
@@ -103,26 +82,14 @@ impl Client {
 fn add_of_request(
     ((counter_name, delta), token): ((String, i64), Option<IdempotencyToken>),
 ) -> batch_add_count_request::Add {
-    batch_add_count_request::Add {
-        counter_name,
-        delta,
-        idempotency_token: token,
-    }
+    batch_add_count_request::Add { counter_name, delta, idempotency_token: token }
 }
 
-fn reading_of_result(
-    result: crate::proto::batch_get_count_response::Result,
-) -> Result<Reading, Status> {
+fn reading_of_result(result: crate::proto::batch_get_count_response::Result) -> Result<Reading, Status> {
     match (result.status, result.count) {
         (Some(status), _) => Err(status),
-        (None, Some(count)) => Ok(Reading {
-            count,
-            as_of: result.as_of,
-        }),
-        (None, None) => Err(Status::new(
-            tonic::Code::Internal,
-            "malformed reply: neither a count nor a status",
-        )),
+        (None, Some(count)) => Ok(Reading { count, as_of: result.as_of }),
+        (None, None) => Err(Status::new(tonic::Code::Internal, "malformed reply: neither a count nor a status")),
     }
 }
 

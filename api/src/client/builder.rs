@@ -77,10 +77,7 @@ impl Builder {
     /// # Errors
     /// [`Error::Address`].
     pub fn connect(self) -> Result<Client, Error> {
-        let wrong = |why: &str| Error::Address {
-            address: self.address.clone(),
-            why: why.to_owned(),
-        };
+        let wrong = |why: &str| Error::Address { address: self.address.clone(), why: why.to_owned() };
         let authority = self.address.strip_prefix("http://");
         let path = self.address.strip_prefix("unix:");
         match (authority, path) {
@@ -89,8 +86,7 @@ impl Builder {
             (None, None) => return Err(wrong("has another scheme or none")),
             _ => {}
         }
-        let endpoint = Endpoint::from_shared(self.address.clone())
-            .map_err(|error| wrong(&error.to_string()))?;
+        let endpoint = Endpoint::from_shared(self.address.clone()).map_err(|error| wrong(&error.to_string()))?;
         let token_support = TokenSupport::default();
         for namespace in &self.best_effort {
             token_support.set(namespace, false);

@@ -74,28 +74,16 @@ impl Client {
         let mut pending: Vec<_> = items
             .into_iter()
             .enumerate()
-            .map(|(index, (payload, token))| Item {
-                index,
-                payload,
-                token,
-                history: History::default(),
-            })
+            .map(|(index, (payload, token))| Item { index, payload, token, history: History::default() })
             .collect();
         let mut settled: Vec<(usize, Result<O, Error>)> = Vec::with_capacity(pending.len());
         while !pending.is_empty() {
-            let attempt = send(
-                pending
-                    .iter()
-                    .map(|item| (item.payload.clone(), item.token.get().cloned()))
-                    .collect(),
-            );
+            let attempt = send(pending.iter().map(|item| (item.payload.clone(), item.token.get().cloned())).collect());
             let outcomes = attempt.await.and_then(|outcomes| {
                 if outcomes.len() == pending.len() {
                     Ok(outcomes)
                 } else {
-                    Err(Failure::malformed(
-                        "another number of results than of items",
-                    ))
+                    Err(Failure::malformed("another number of results than of items"))
                 }
             });
             let mut failed = Vec::new();
@@ -108,9 +96,7 @@ impl Client {
                         }
                     }
                 }
-                Err(failure) => {
-                    failed.extend(pending.into_iter().map(|item| (item, failure.clone())))
-                }
+                Err(failure) => failed.extend(pending.into_iter().map(|item| (item, failure.clone()))),
             }
             for (item, failure) in &mut failed {
                 item.history.record(failure);
@@ -135,25 +121,16 @@ impl Client {
             let mut kept = Vec::with_capacity(failed.len());
             for (item, failure) in failed {
                 let operation = self.operation(target.namespace, &item.token);
-                let decision = decide(
-                    &self.shared.policy,
-                    operation,
-                    &item.history,
-                    &failure,
-                    jitter,
-                );
+                let decision = decide(&self.shared.policy, operation, &item.history, &failure, jitter);
                 let (delay, fresh_token) = match decision {
-                    Decision::Retry { delay, fresh_token } if fits(target.deadline, delay) => {
-                        (delay, fresh_token)
-                    }
+                    Decision::Retry { delay, fresh_token } if fits(target.deadline, delay) => (delay, fresh_token),
                     Decision::Learn { delay } if fits(target.deadline, delay) => {
                         must_learn = true;
                         (delay, false)
                     }
                     // A wait beyond the deadline would only delay the answer.
                     Decision::GiveUp | Decision::Retry { .. } | Decision::Learn { .. } => {
-                        let error =
-                            conclusion(operation, &item.history, failure.status, item.token.get());
+                        let error = conclusion(operation, &item.history, failure.status, item.token.get());
                         settled.push((item.index, Err(error)));
                         continue;
                     }
@@ -210,10 +187,7 @@ impl Client {
             Token::Callers(_) => false,
         };
         let token_honoured = self.shared.token_support.get(namespace);
-        Operation::Mutation {
-            token_honoured,
-            token_is_ours,
-        }
+        Operation::Mutation { token_honoured, token_is_ours }
     }
 
     /// One attempt, hedged if that is wanted and safe.
@@ -229,13 +203,9 @@ impl Client {
         F: Fn(Stub, tonic::Request<Req>) -> Fut,
         Fut: Future<Output = Result<tonic::Response<Res>, tonic::Status>>,
     {
-        let may_hedge =
-            !is_mutation || self.shared.token_support.get(target.namespace) == Some(true);
-        let hedge_at = self
-            .shared
-            .hedge_delay
-            .filter(|_| may_hedge)
-            .and_then(|delay| Instant::now().checked_add(delay));
+        let may_hedge = !is_mutation || self.shared.token_support.get(target.namespace) == Some(true);
+        let hedge_at =
+            self.shared.hedge_delay.filter(|_| may_hedge).and_then(|delay| Instant::now().checked_add(delay));
         let attempt = async {
             let first = std::pin::pin!(self.send_once(target, request.clone(), send));
             let Some(hedge_at) = hedge_at else {
@@ -250,25 +220,14 @@ impl Client {
             // A failure waits for the other: only both together tell what may have been applied.
             match select(first, second).await {
                 Either::Left((Ok(reply), _)) | Either::Right((Ok(reply), _)) => Ok(reply),
-                Either::Left((Err(failure), second)) => {
-                    second.await.map_err(|last| failure.and(last))
-                }
-                Either::Right((Err(failure), first)) => {
-                    first.await.map_err(|last| failure.and(last))
-                }
+                Either::Left((Err(failure), second)) => second.await.map_err(|last| failure.and(last)),
+                Either::Right((Err(failure), first)) => first.await.map_err(|last| failure.and(last)),
             }
         };
-        timeout_at(target.deadline, attempt)
-            .await
-            .unwrap_or_else(|_| Err(Failure::deadline()))
+        timeout_at(target.deadline, attempt).await.unwrap_or_else(|_| Err(Failure::deadline()))
     }
 
-    async fn send_once<Req, Res, F, Fut>(
-        &self,
-        target: Target<'_>,
-        request: Req,
-        send: &F,
-    ) -> Result<Res, Failure>
+    async fn send_once<Req, Res, F, Fut>(&self, target: Target<'_>, request: Req, send: &F) -> Result<Res, Failure>
     where
         F: Fn(Stub, tonic::Request<Req>) -> Fut,
         Fut: Future<Output = Result<tonic::Response<Res>, tonic::Status>>,
@@ -278,15 +237,11 @@ impl Client {
         request.set_timeout(target.deadline.saturating_duration_since(Instant::now()));
         match send(self.stub.clone(), request).await {
             Ok(reply) => {
-                self.shared
-                    .token_support
-                    .learn(target.namespace, reply.metadata());
+                self.shared.token_support.learn(target.namespace, reply.metadata());
                 Ok(reply.into_inner())
             }
             Err(status) => {
-                self.shared
-                    .token_support
-                    .learn(target.namespace, status.metadata());
+                self.shared.token_support.learn(target.namespace, status.metadata());
                 Err(failure(&status))
             }
         }
@@ -307,7 +262,5 @@ pub(super) fn failure(status: &tonic::Status) -> Failure {
 
 /// Whether there is time left after the delay.
 fn fits(deadline: Instant, delay: Duration) -> bool {
-    Instant::now()
-        .checked_add(delay)
-        .is_some_and(|then| then < deadline)
+    Instant::now().checked_add(delay).is_some_and(|then| then < deadline)
 }

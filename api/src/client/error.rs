@@ -73,9 +73,7 @@ impl Error {
             Some(Reason::OutcomeUnknown) => Self::Unavailable(status),
             None => match status.code() {
                 Code::InvalidArgument => Self::Invalid(status),
-                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-                    Self::Unavailable(status)
-                }
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Unavailable(status),
                 _ => Self::Other(status),
             },
         }

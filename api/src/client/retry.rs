@@ -30,11 +30,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            attempts_max: 4,
-            backoff_min: Duration::from_millis(20),
-            backoff_max: Duration::from_secs(1),
-        }
+        Self { attempts_max: 4, backoff_min: Duration::from_millis(20), backoff_max: Duration::from_secs(1) }
     }
 }
 
@@ -42,10 +38,7 @@ impl Policy {
     /// The wait after so many attempts, with `jitter` from 0 to 1.
     fn backoff(&self, attempts: u32, jitter: f64) -> Duration {
         let doublings = attempts.saturating_sub(1).min(31);
-        let wait = self
-            .backoff_min
-            .saturating_mul(1 << doublings)
-            .min(self.backoff_max);
+        let wait = self.backoff_min.saturating_mul(1 << doublings).min(self.backoff_max);
         wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
     }
 }
@@ -87,10 +80,7 @@ impl Failure {
             Some(Reason::ClockSkew) => (Effect::None, Again::UntilDeadline),
             Some(Reason::Overloaded) => (Effect::None, Again::Limited),
             Some(
-                Reason::NamespaceUnknown
-                | Reason::EventTimeOutOfRange
-                | Reason::TokenReused
-                | Reason::CountOverflow,
+                Reason::NamespaceUnknown | Reason::EventTimeOutOfRange | Reason::TokenReused | Reason::CountOverflow,
             ) => (Effect::None, Again::Never),
             None => match status.code() {
                 Code::InvalidArgument
@@ -114,30 +104,17 @@ impl Failure {
             },
         };
         let retry_delay = status.retry_delay().unwrap_or_default();
-        Self {
-            effect,
-            again,
-            retry_delay,
-            status,
-        }
+        Self { effect, again, retry_delay, status }
     }
 
     /// No connection came about: nothing left this process.
     pub(super) fn not_sent(status: Status) -> Self {
-        Self {
-            effect: Effect::None,
-            again: Again::Limited,
-            retry_delay: Duration::ZERO,
-            status,
-        }
+        Self { effect: Effect::None, again: Again::Limited, retry_delay: Duration::ZERO, status }
     }
 
     /// The deadline passed with a request on its way.
     pub(super) fn deadline() -> Self {
-        Self::reported(Status::new(
-            Code::DeadlineExceeded,
-            "no answer within the call's deadline",
-        ))
+        Self::reported(Status::new(Code::DeadlineExceeded, "no answer within the call's deadline"))
     }
 
     /// The server answered what it may not answer.
@@ -154,16 +131,8 @@ impl Failure {
     pub(super) fn and(self, other: Self) -> Self {
         let effect = self.effect.max(other.effect);
         let retry_delay = self.retry_delay.max(other.retry_delay);
-        let last = if other.again >= self.again {
-            other
-        } else {
-            self
-        };
-        Self {
-            effect,
-            retry_delay,
-            ..last
-        }
+        let last = if other.again >= self.again { other } else { self };
+        Self { effect, retry_delay, ..last }
     }
 }
 
@@ -234,14 +203,10 @@ pub(super) fn decide(
     failure: &Failure,
     jitter: f64,
 ) -> Decision {
-    let out_of_attempts =
-        history.counted >= policy.attempts_max && failure.again != Again::UntilDeadline;
+    let out_of_attempts = history.counted >= policy.attempts_max && failure.again != Again::UntilDeadline;
     if failure.again == Again::Never {
         return if token_grew_too_old(operation, history, failure) && !out_of_attempts {
-            Decision::Retry {
-                delay: Duration::ZERO,
-                fresh_token: true,
-            }
+            Decision::Retry { delay: Duration::ZERO, fresh_token: true }
         } else {
             Decision::GiveUp
         };
@@ -249,35 +214,18 @@ pub(super) fn decide(
     if out_of_attempts {
         return Decision::GiveUp;
     }
-    let delay = failure
-        .retry_delay
-        .max(policy.backoff(history.attempts, jitter));
+    let delay = failure.retry_delay.max(policy.backoff(history.attempts, jitter));
     match operation {
-        Operation::Mutation {
-            token_honoured: Some(false),
-            ..
-        } if history.unknown => Decision::GiveUp,
-        Operation::Mutation {
-            token_honoured: None,
-            ..
-        } if history.unknown => Decision::Learn { delay },
-        Operation::Read | Operation::Mutation { .. } => Decision::Retry {
-            delay,
-            fresh_token: false,
-        },
+        Operation::Mutation { token_honoured: Some(false), .. } if history.unknown => Decision::GiveUp,
+        Operation::Mutation { token_honoured: None, .. } if history.unknown => Decision::Learn { delay },
+        Operation::Read | Operation::Mutation { .. } => Decision::Retry { delay, fresh_token: false },
     }
 }
 
 /// Whether a refused event_time comes from waiting. On the first attempt it does not: the clocks differ, and another
 /// token would be refused too.
 fn token_grew_too_old(operation: Operation, history: &History, failure: &Failure) -> bool {
-    let ours = matches!(
-        operation,
-        Operation::Mutation {
-            token_is_ours: true,
-            ..
-        }
-    );
+    let ours = matches!(operation, Operation::Mutation { token_is_ours: true, .. });
     let refused_for_time = failure.status.reason() == Some(Reason::EventTimeOutOfRange);
     ours && refused_for_time && !history.unknown && history.with_token > 1
 }
@@ -290,19 +238,10 @@ pub(super) fn conclusion(
     token: Option<&IdempotencyToken>,
 ) -> Error {
     // These tell what became of the mutation, whatever came before.
-    let tells_outcome = matches!(
-        last.reason(),
-        Some(Reason::TokenReused | Reason::CountOverflow)
-    );
+    let tells_outcome = matches!(last.reason(), Some(Reason::TokenReused | Reason::CountOverflow));
     match (operation, token) {
-        (Operation::Mutation { token_honoured, .. }, Some(token))
-            if history.unknown && !tells_outcome =>
-        {
-            Error::OutcomeUnknown {
-                token: token.clone(),
-                token_honoured,
-                last: Box::new(last),
-            }
+        (Operation::Mutation { token_honoured, .. }, Some(token)) if history.unknown && !tells_outcome => {
+            Error::OutcomeUnknown { token: token.clone(), token_honoured, last: Box::new(last) }
         }
         _ => Error::from_status(last),
     }

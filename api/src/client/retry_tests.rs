@@ -1,27 +1,12 @@
 use super::*;
 use proptest::prelude::*;
 
-const POLICY: Policy = Policy {
-    attempts_max: 3,
-    backoff_min: Duration::from_millis(10),
-    backoff_max: Duration::from_millis(40),
-};
-const HONOURED: Operation = Operation::Mutation {
-    token_honoured: Some(true),
-    token_is_ours: true,
-};
-const NOT_HONOURED: Operation = Operation::Mutation {
-    token_honoured: Some(false),
-    token_is_ours: true,
-};
-const NOT_KNOWN: Operation = Operation::Mutation {
-    token_honoured: None,
-    token_is_ours: true,
-};
-const CALLERS_TOKEN: Operation = Operation::Mutation {
-    token_honoured: Some(true),
-    token_is_ours: false,
-};
+const POLICY: Policy =
+    Policy { attempts_max: 3, backoff_min: Duration::from_millis(10), backoff_max: Duration::from_millis(40) };
+const HONOURED: Operation = Operation::Mutation { token_honoured: Some(true), token_is_ours: true };
+const NOT_HONOURED: Operation = Operation::Mutation { token_honoured: Some(false), token_is_ours: true };
+const NOT_KNOWN: Operation = Operation::Mutation { token_honoured: None, token_is_ours: true };
+const CALLERS_TOKEN: Operation = Operation::Mutation { token_honoured: Some(true), token_is_ours: false };
 
 fn refused(reason: Reason) -> Failure {
     Failure::reported(Status::refused(reason, "m"))
@@ -38,10 +23,7 @@ fn after(operation: Operation, failures: &[Failure]) -> (Decision, Error) {
         history.record(failure);
     }
     let last = failures.last().unwrap();
-    let token = IdempotencyToken {
-        token: "t".to_owned(),
-        generation_time: None,
-    };
+    let token = IdempotencyToken { token: "t".to_owned(), generation_time: None };
     (
         decide(&POLICY, operation, &history, last, 0.0),
         conclusion(operation, &history, last.status.clone(), Some(&token)),
@@ -49,13 +31,7 @@ fn after(operation: Operation, failures: &[Failure]) -> (Decision, Error) {
 }
 
 fn retries(decision: Decision) -> bool {
-    matches!(
-        decision,
-        Decision::Retry {
-            fresh_token: false,
-            ..
-        }
-    )
+    matches!(decision, Decision::Retry { fresh_token: false, .. })
 }
 
 #[test]
@@ -74,21 +50,11 @@ fn out_of_range_after_an_unknown_attempt_is_an_unknown_outcome() {
 
 #[test]
 fn no_later_refusal_makes_an_unknown_outcome_certain() {
-    for later in [
-        Reason::NamespaceUnknown,
-        Reason::Overloaded,
-        Reason::ClockSkew,
-    ] {
+    for later in [Reason::NamespaceUnknown, Reason::Overloaded, Reason::ClockSkew] {
         let (_, error) = after(HONOURED, &[broken(), refused(later)]);
         assert!(error.is_outcome_unknown(), "{error}");
     }
-    let (_, error) = after(
-        HONOURED,
-        &[
-            broken(),
-            Failure::not_sent(Status::new(Code::Unavailable, "")),
-        ],
-    );
+    let (_, error) = after(HONOURED, &[broken(), Failure::not_sent(Status::new(Code::Unavailable, ""))]);
     assert!(error.is_outcome_unknown(), "{error}");
 }
 
@@ -101,18 +67,9 @@ fn out_of_range_alone_is_a_refusal_and_final() {
 
 #[test]
 fn a_token_that_grew_too_old_while_waiting_is_replaced_if_the_client_made_it() {
-    let failures = [
-        refused(Reason::ClockSkew),
-        refused(Reason::EventTimeOutOfRange),
-    ];
+    let failures = [refused(Reason::ClockSkew), refused(Reason::EventTimeOutOfRange)];
     let (decision, _) = after(HONOURED, &failures);
-    assert_eq!(
-        decision,
-        Decision::Retry {
-            delay: Duration::ZERO,
-            fresh_token: true
-        }
-    );
+    assert_eq!(decision, Decision::Retry { delay: Duration::ZERO, fresh_token: true });
     let (decision, error) = after(CALLERS_TOKEN, &failures);
     assert_eq!(decision, Decision::GiveUp);
     assert!(matches!(error, Error::EventTimeOutOfRange(_)));
@@ -126,18 +83,12 @@ fn a_fresh_token_refused_at_once_is_not_replaced_again() {
     history.record(&refusal);
     history.record_fresh_token();
     history.record(&refusal);
-    assert_eq!(
-        decide(&POLICY, HONOURED, &history, &refusal, 0.0),
-        Decision::GiveUp
-    );
+    assert_eq!(decide(&POLICY, HONOURED, &history, &refusal, 0.0), Decision::GiveUp);
 }
 
 #[test]
 fn a_reused_token_is_final_whatever_came_before() {
-    for failures in [
-        vec![refused(Reason::TokenReused)],
-        vec![broken(), refused(Reason::TokenReused)],
-    ] {
+    for failures in [vec![refused(Reason::TokenReused)], vec![broken(), refused(Reason::TokenReused)]] {
         let (decision, error) = after(HONOURED, &failures);
         assert_eq!(decision, Decision::GiveUp);
         assert!(matches!(error, Error::TokenReused(_)) && !error.is_retryable());
@@ -156,10 +107,7 @@ fn an_unknown_outcome_is_retried_only_where_tokens_are_honoured() {
     assert!(retries(after(HONOURED, &[broken()]).0));
     assert!(retries(after(CALLERS_TOKEN, &[broken()]).0));
     assert_eq!(after(NOT_HONOURED, &[broken()]).0, Decision::GiveUp);
-    assert!(matches!(
-        after(NOT_KNOWN, &[broken()]).0,
-        Decision::Learn { .. }
-    ));
+    assert!(matches!(after(NOT_KNOWN, &[broken()]).0, Decision::Learn { .. }));
 }
 
 #[test]
@@ -172,11 +120,7 @@ fn an_unknown_outcome_is_retryable_for_the_caller_only_where_tokens_are_honoured
 #[test]
 fn what_was_certainly_not_applied_is_retried_in_any_namespace() {
     let not_sent = Failure::not_sent(Status::new(Code::Unavailable, "connection refused"));
-    for failure in [
-        not_sent,
-        refused(Reason::Overloaded),
-        refused(Reason::ClockSkew),
-    ] {
+    for failure in [not_sent, refused(Reason::Overloaded), refused(Reason::ClockSkew)] {
         for operation in [Operation::Read, HONOURED, NOT_HONOURED, NOT_KNOWN] {
             let (decision, error) = after(operation, std::slice::from_ref(&failure));
             assert!(retries(decision), "{decision:?}");
@@ -188,47 +132,18 @@ fn what_was_certainly_not_applied_is_retried_in_any_namespace() {
 #[test]
 fn an_overload_is_waited_out_as_long_as_the_server_asks() {
     let asked = Duration::from_secs(3);
-    let (decision, _) = after(
-        HONOURED,
-        &[Failure::reported(Status::overloaded("busy", asked))],
-    );
-    assert_eq!(
-        decision,
-        Decision::Retry {
-            delay: asked,
-            fresh_token: false
-        }
-    );
-    let (decision, _) = after(
-        HONOURED,
-        &[Failure::reported(Status::overloaded(
-            "busy",
-            Duration::ZERO,
-        ))],
-    );
-    assert_eq!(
-        decision,
-        Decision::Retry {
-            delay: POLICY.backoff_min,
-            fresh_token: false
-        }
-    );
+    let (decision, _) = after(HONOURED, &[Failure::reported(Status::overloaded("busy", asked))]);
+    assert_eq!(decision, Decision::Retry { delay: asked, fresh_token: false });
+    let (decision, _) = after(HONOURED, &[Failure::reported(Status::overloaded("busy", Duration::ZERO))]);
+    assert_eq!(decision, Decision::Retry { delay: POLICY.backoff_min, fresh_token: false });
 }
 
 #[test]
 fn clock_skew_is_retried_beyond_the_attempts_and_others_are_not() {
-    assert!(retries(
-        after(HONOURED, &vec![refused(Reason::ClockSkew); 50]).0
-    ));
+    assert!(retries(after(HONOURED, &vec![refused(Reason::ClockSkew); 50]).0));
     assert!(retries(after(HONOURED, &[broken(), broken()]).0));
-    assert_eq!(
-        after(HONOURED, &[broken(), broken(), broken()]).0,
-        Decision::GiveUp
-    );
-    assert_eq!(
-        after(Operation::Read, &[broken(), broken(), broken()]).0,
-        Decision::GiveUp
-    );
+    assert_eq!(after(HONOURED, &[broken(), broken(), broken()]).0, Decision::GiveUp);
+    assert_eq!(after(Operation::Read, &[broken(), broken(), broken()]).0, Decision::GiveUp);
 }
 
 #[test]
@@ -236,24 +151,14 @@ fn tries_to_learn_count_as_attempts() {
     let mut history = History::default();
     history.record(&broken());
     history.record_probe();
-    assert!(matches!(
-        decide(&POLICY, NOT_KNOWN, &history, &broken(), 0.0),
-        Decision::Learn { .. }
-    ));
+    assert!(matches!(decide(&POLICY, NOT_KNOWN, &history, &broken(), 0.0), Decision::Learn { .. }));
     history.record_probe();
-    assert_eq!(
-        decide(&POLICY, NOT_KNOWN, &history, &broken(), 0.0),
-        Decision::GiveUp
-    );
+    assert_eq!(decide(&POLICY, NOT_KNOWN, &history, &broken(), 0.0), Decision::GiveUp);
 }
 
 #[test]
 fn a_read_is_never_of_unknown_outcome() {
-    for failure in [
-        broken(),
-        Failure::deadline(),
-        refused(Reason::OutcomeUnknown),
-    ] {
+    for failure in [broken(), Failure::deadline(), refused(Reason::OutcomeUnknown)] {
         let mut history = History::default();
         history.record(&failure);
         let error = conclusion(Operation::Read, &history, failure.status, None);
@@ -263,17 +168,9 @@ fn a_read_is_never_of_unknown_outcome() {
 
 #[test]
 fn a_wrong_request_is_final_and_named() {
-    let (decision, error) = after(
-        HONOURED,
-        &[Failure::reported(Status::invalid(
-            "counter_name",
-            "is empty",
-        ))],
-    );
+    let (decision, error) = after(HONOURED, &[Failure::reported(Status::invalid("counter_name", "is empty"))]);
     assert_eq!(decision, Decision::GiveUp);
-    assert!(
-        matches!(&error, Error::Invalid(status) if status.field_violations()[0].field == "counter_name")
-    );
+    assert!(matches!(&error, Error::Invalid(status) if status.field_violations()[0].field == "counter_name"));
 }
 
 #[test]
@@ -288,9 +185,7 @@ fn two_attempts_together_are_as_uncertain_as_either_and_as_final_as_either() {
 
 #[test]
 fn waits_double_up_to_the_longest() {
-    let waits: Vec<_> = (1..=5)
-        .map(|attempts| POLICY.backoff(attempts, 0.0).as_millis())
-        .collect();
+    let waits: Vec<_> = (1..=5).map(|attempts| POLICY.backoff(attempts, 0.0).as_millis()).collect();
     assert_eq!(waits, [10, 20, 40, 40, 40]);
     assert_eq!(POLICY.backoff(1, 1.0), Duration::from_millis(5));
 }

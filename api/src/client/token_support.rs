@@ -26,10 +26,7 @@ impl TokenSupport {
     pub(super) fn set(&self, namespace: &str, honoured: bool) {
         // Nearly every reply repeats what is known; it takes no write lock.
         if self.get(namespace) != Some(honoured) {
-            let mut known = self
-                .honoured
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.honoured.write().unwrap_or_else(PoisonError::into_inner);
             known.insert(namespace.into(), honoured);
         }
     }

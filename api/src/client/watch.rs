@@ -34,10 +34,7 @@ impl Client {
     ) -> impl Stream<Item = Result<Reading, Error>> + Send + use<> {
         let watch = Watch {
             client: self.clone(),
-            request: WatchCountRequest {
-                namespace: namespace.to_owned(),
-                counter_name: counter_name.to_owned(),
-            },
+            request: WatchCountRequest { namespace: namespace.to_owned(), counter_name: counter_name.to_owned() },
             stream: None,
             history: History::default(),
             last: None,
@@ -69,21 +66,10 @@ impl Watch {
             self.stream = None;
             self.history.record(&failure);
             let policy = &self.client.shared.policy;
-            match decide(
-                policy,
-                Operation::Read,
-                &self.history,
-                &failure,
-                fastrand::f64(),
-            ) {
+            match decide(policy, Operation::Read, &self.history, &failure, fastrand::f64()) {
                 Decision::Retry { delay, .. } => sleep(delay).await,
                 Decision::GiveUp | Decision::Learn { .. } => {
-                    return Err(conclusion(
-                        Operation::Read,
-                        &self.history,
-                        failure.status,
-                        None,
-                    ));
+                    return Err(conclusion(Operation::Read, &self.history, failure.status, None));
                 }
             }
         }
@@ -95,28 +81,19 @@ impl Watch {
             None => {
                 let mut stub = self.client.stub.clone();
                 let reply = stub.watch_count(self.request.clone()).await;
-                self.stream
-                    .insert(reply.map_err(|status| failure(&status))?.into_inner())
+                self.stream.insert(reply.map_err(|status| failure(&status))?.into_inner())
             }
         };
         match stream.message().await {
-            Ok(Some(message)) => Ok(Reading {
-                count: message.count,
-                as_of: message.as_of,
-            }),
+            Ok(Some(message)) => Ok(Reading { count: message.count, as_of: message.as_of }),
             // A server that stops ends its streams.
-            Ok(None) => Err(Failure::reported(Status::new(
-                tonic::Code::Unavailable,
-                "the server ended the stream",
-            ))),
+            Ok(None) => Err(Failure::reported(Status::new(tonic::Code::Unavailable, "the server ended the stream"))),
             Err(status) => Err(failure(&status)),
         }
     }
 
     /// A new connection may begin with what is known, or with a server that is behind.
     fn is_news(&self, reading: &Reading) -> bool {
-        self.last
-            .as_ref()
-            .is_none_or(|last| reading != last && reading.as_of >= last.as_of)
+        self.last.as_ref().is_none_or(|last| reading != last && reading.as_of >= last.as_of)
     }
 }

@@ -66,12 +66,8 @@ pub struct Fake {
 impl Fake {
     /// Starts a server; returns it and its address.
     pub async fn start(honoured: Option<bool>) -> (Self, String) {
-        let fake = Self {
-            honoured,
-            state: Arc::default(),
-            cut: broadcast::channel(1).0,
-            arrived: broadcast::channel(1).0,
-        };
+        let fake =
+            Self { honoured, state: Arc::default(), cut: broadcast::channel(1).0, arrived: broadcast::channel(1).0 };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server_address = listener.local_addr().unwrap();
         let service = CounterServiceServer::new(fake.clone());
@@ -106,11 +102,7 @@ impl Fake {
         };
         let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
         let service = CounterServiceServer::new(fake.clone());
-        tokio::spawn(
-            Server::builder()
-                .add_service(service)
-                .serve_with_incoming(incoming),
-        );
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
         fake
     }
 
@@ -120,26 +112,15 @@ impl Fake {
 
     pub fn script_item(&self, counter_name: &str, statuses: impl IntoIterator<Item = Status>) {
         let mut state = self.state.lock().unwrap();
-        state
-            .item_script
-            .entry(counter_name.to_owned())
-            .or_default()
-            .extend(statuses);
+        state.item_script.entry(counter_name.to_owned()).or_default().extend(statuses);
     }
 
     /// The messages of the next watch, after which its stream ends.
     pub fn script_watch(&self, messages: impl IntoIterator<Item = (i64, i64)>) {
         let messages = messages
             .into_iter()
-            .map(|(count, micros)| WatchCountResponse {
-                count,
-                as_of: Some(Timestamp::from_micros(micros)),
-            });
-        self.state
-            .lock()
-            .unwrap()
-            .watches
-            .push_back(messages.collect());
+            .map(|(count, micros)| WatchCountResponse { count, as_of: Some(Timestamp::from_micros(micros)) });
+        self.state.lock().unwrap().watches.push_back(messages.collect());
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -148,10 +129,7 @@ impl Fake {
 
     /// The tokens of all mutations that arrived, in order.
     pub fn tokens_seen(&self) -> Vec<String> {
-        self.seen()
-            .into_iter()
-            .map(|seen| seen.token.token)
-            .collect()
+        self.seen().into_iter().map(|seen| seen.token.token).collect()
     }
 
     pub fn batch_sizes(&self) -> Vec<usize> {
@@ -164,20 +142,12 @@ impl Fake {
 
     pub fn count(&self, counter_name: &str) -> i64 {
         let state = self.state.lock().unwrap();
-        state
-            .applied
-            .iter()
-            .filter(|add| add.counter_name == counter_name)
-            .map(|add| add.delta)
-            .sum()
+        state.applied.iter().filter(|add| add.counter_name == counter_name).map(|add| add.delta).sum()
     }
 
     fn apply(&self, add: Seen) {
         let mut state = self.state.lock().unwrap();
-        let is_repeat = state
-            .applied
-            .iter()
-            .any(|applied| applied.token == add.token);
+        let is_repeat = state.applied.iter().any(|applied| applied.token == add.token);
         if self.honoured == Some(false) || !is_repeat {
             state.applied.push(add);
         }
@@ -189,11 +159,7 @@ impl Fake {
         delta: i64,
         token: Option<IdempotencyToken>,
     ) -> Result<(), tonic::Status> {
-        let add = Seen {
-            counter_name,
-            delta,
-            token: token.expect("the client always sends a token"),
-        };
+        let add = Seen { counter_name, delta, token: token.expect("the client always sends a token") };
         // Nobody waiting for it is fine.
         let _ = self.arrived.send(());
         let mut next_arrival = self.arrived.subscribe();
@@ -231,9 +197,7 @@ impl Fake {
     fn fail(&self, status: Status) -> tonic::Status {
         let mut status = tonic::Status::from(status);
         if let Some(honoured) = self.honoured {
-            status
-                .metadata_mut()
-                .insert(TOKEN_HONOURED, value(honoured));
+            status.metadata_mut().insert(TOKEN_HONOURED, value(honoured));
         }
         status
     }
@@ -241,9 +205,7 @@ impl Fake {
     fn reply<T>(&self, message: T) -> Result<Response<T>, tonic::Status> {
         let mut response = Response::new(message);
         if let Some(honoured) = self.honoured {
-            response
-                .metadata_mut()
-                .insert(TOKEN_HONOURED, value(honoured));
+            response.metadata_mut().insert(TOKEN_HONOURED, value(honoured));
         }
         Ok(response)
     }
@@ -255,17 +217,9 @@ fn value(honoured: bool) -> MetadataValue<tonic::metadata::Ascii> {
 
 #[tonic::async_trait]
 impl CounterService for Fake {
-    async fn add_count(
-        &self,
-        request: Request<AddCountRequest>,
-    ) -> Result<Response<AddCountResponse>, tonic::Status> {
+    async fn add_count(&self, request: Request<AddCountRequest>) -> Result<Response<AddCountResponse>, tonic::Status> {
         let request = request.into_inner();
-        self.mutate(
-            request.counter_name,
-            request.delta,
-            request.idempotency_token,
-        )
-        .await?;
+        self.mutate(request.counter_name, request.delta, request.idempotency_token).await?;
         self.reply(AddCountResponse {})
     }
 
@@ -274,23 +228,12 @@ impl CounterService for Fake {
         request: Request<AddAndGetCountRequest>,
     ) -> Result<Response<AddAndGetCountResponse>, tonic::Status> {
         let request = request.into_inner();
-        self.mutate(
-            request.counter_name.clone(),
-            request.delta,
-            request.idempotency_token,
-        )
-        .await?;
+        self.mutate(request.counter_name.clone(), request.delta, request.idempotency_token).await?;
         let count = self.count(&request.counter_name);
-        self.reply(AddAndGetCountResponse {
-            count,
-            as_of: Some(Timestamp::from_micros(1)),
-        })
+        self.reply(AddAndGetCountResponse { count, as_of: Some(Timestamp::from_micros(1)) })
     }
 
-    async fn get_count(
-        &self,
-        request: Request<GetCountRequest>,
-    ) -> Result<Response<GetCountResponse>, tonic::Status> {
+    async fn get_count(&self, request: Request<GetCountRequest>) -> Result<Response<GetCountResponse>, tonic::Status> {
         self.state.lock().unwrap().reads += 1;
         let count = self.count(&request.into_inner().counter_name);
         self.reply(GetCountResponse { count, as_of: None })
@@ -302,8 +245,7 @@ impl CounterService for Fake {
     ) -> Result<Response<ClearCountResponse>, tonic::Status> {
         let request = request.into_inner();
         let delta = -self.count(&request.counter_name);
-        self.mutate(request.counter_name, delta, request.idempotency_token)
-            .await?;
+        self.mutate(request.counter_name, delta, request.idempotency_token).await?;
         self.reply(ClearCountResponse {})
     }
 
@@ -317,17 +259,12 @@ impl CounterService for Fake {
         for add in adds {
             let status = {
                 let mut state = self.state.lock().unwrap();
-                state
-                    .item_script
-                    .get_mut(&add.counter_name)
-                    .and_then(VecDeque::pop_front)
+                state.item_script.get_mut(&add.counter_name).and_then(VecDeque::pop_front)
             };
             let add = Seen {
                 counter_name: add.counter_name,
                 delta: add.delta,
-                token: add
-                    .idempotency_token
-                    .expect("the client always sends a token"),
+                token: add.idempotency_token.expect("the client always sends a token"),
             };
             self.state.lock().unwrap().seen.push(add.clone());
             if status.is_none() {
@@ -348,24 +285,15 @@ impl CounterService for Fake {
         for counter_name in names {
             let status = {
                 let mut state = self.state.lock().unwrap();
-                state
-                    .item_script
-                    .get_mut(&counter_name)
-                    .and_then(VecDeque::pop_front)
+                state.item_script.get_mut(&counter_name).and_then(VecDeque::pop_front)
             };
             let count = status.is_none().then(|| self.count(&counter_name));
-            results.push(batch_get_count_response::Result {
-                counter_name,
-                count,
-                as_of: None,
-                status,
-            });
+            results.push(batch_get_count_response::Result { counter_name, count, as_of: None, status });
         }
         self.reply(BatchGetCountResponse { results })
     }
 
-    type WatchCountStream =
-        Pin<Box<dyn Stream<Item = Result<WatchCountResponse, tonic::Status>> + Send>>;
+    type WatchCountStream = Pin<Box<dyn Stream<Item = Result<WatchCountResponse, tonic::Status>> + Send>>;
 
     async fn watch_count(
         &self,
