@@ -6,6 +6,9 @@ use uuid::Uuid;
 
 use crate::{proto::IdempotencyToken, time::Timestamp};
 
+/// What the API's 256 bytes leave beside a slash and the 32 digits of a UUID.
+const SOURCE_BYTES_MAX: usize = 256 - 1 - 32;
+
 /// Makes idempotency tokens: a UUIDv7 behind the name of their source, and the client's now in microseconds.
 #[derive(Debug, Clone, Default)]
 pub struct TokenSource {
@@ -18,9 +21,11 @@ impl TokenSource {
         Self::default()
     }
 
-    /// Tokens that name their source, usually the pod: `<source>/<uuid>`.
-    pub fn named(source: impl Into<Arc<str>>) -> Self {
-        Self { source: Some(source.into()) }
+    /// Tokens that name their source, usually the pod: `<source>/<uuid>`. Of a source longer than 223 bytes the end is
+    /// taken, where pods of one set differ, so that a token keeps within 256 bytes.
+    pub fn named(source: &str) -> Self {
+        let start = source.ceil_char_boundary(source.len().saturating_sub(SOURCE_BYTES_MAX));
+        Self { source: Some(source[start..].into()) }
     }
 
     /// A token for one mutation, made now.
@@ -57,6 +62,13 @@ mod tests {
         assert_eq!(token.generation_time, Some(Timestamp { seconds: 1, nanos: 1_000 }));
         let token = TokenSource::anonymous().token(Uuid::nil(), now);
         assert_eq!(token.token, "00000000000000000000000000000000");
+    }
+
+    #[test]
+    fn the_longest_source_keeps_its_end_and_its_token_within_256_bytes() {
+        let source = format!("{}-0", "é".repeat(200));
+        let token = TokenSource::named(&source).next().token;
+        assert!((254..=256).contains(&token.len()) && token.contains("é-0/"), "{token}");
     }
 
     #[test]
