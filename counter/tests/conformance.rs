@@ -4,5 +4,7 @@
 
 #[path = "conformance/clock.rs"]
 mod clock;
+#[path = "conformance/embedded.rs"]
+mod embedded;
 #[path = "conformance/memory.rs"]
 mod memory;
