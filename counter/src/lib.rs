@@ -12,6 +12,7 @@ pub mod forward;
 pub mod metrics;
 pub mod model;
 pub mod namespace;
+pub mod opening;
 pub mod pipeline;
 pub mod retention;
 pub mod service;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use crate::backend::{embedded, memcached, memory};
+use crate::backend::{embedded, memory};
 use crate::clock::Clock;
 use crate::configuration::{CacheStorage, Counting, DatasetStorage, NamespaceConfiguration};
 use crate::dataset::Dataset;
@@ -22,7 +22,7 @@ const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// This process cannot use such a storage.
-    #[error("{namespace}: {reason}")]
+    #[error("namespace {namespace}: {reason}")]
     NotHere {
         /// The namespace.
         namespace: String,
@@ -37,68 +37,71 @@ pub enum Error {
 /// Opens namespaces, and keeps what they share.
 pub struct Opener {
     clock: Arc<dyn Clock>,
-    embedded: Option<Arc<embedded::Database>>,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    datasets: HashMap<DatasetStorage, Arc<Dataset>>,
-    fresh: Vec<AbortHandle>,
-    memory: Option<InMemory>,
-    memcached: HashMap<Vec<Vec<String>>, Arc<memcached::BestEffort>>,
-}
-
-#[derive(Clone)]
-struct InMemory {
+    embedded: Option<embedded::Database>,
     cache: Arc<dyn RollupCache>,
     best_effort: Arc<dyn BestEffortStore>,
+    datasets: tokio::sync::Mutex<HashMap<DatasetStorage, Arc<Dataset>>>,
+    fresh: Mutex<Vec<AbortHandle>>,
 }
 
 impl Opener {
     /// An opener; `embedded` is this process's durable store, if it has one.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, embedded: Option<Arc<embedded::Database>>) -> Self {
-        Self { clock, embedded, open: Mutex::default() }
+    pub fn new(clock: Arc<dyn Clock>, embedded: Option<embedded::Database>) -> Self {
+        Self {
+            embedded,
+            cache: Arc::new(memory::Cache::new(MEMORY_BYTES, CACHE_EXPIRY, clock.clone())),
+            best_effort: Arc::new(memory::BestEffort::new(MEMORY_BYTES, clock.clone())),
+            datasets: tokio::sync::Mutex::default(),
+            fresh: Mutex::default(),
+            clock,
+        }
     }
 
     /// Opens a namespace. Its dataset is opened once, whatever the number of namespaces in it, and from then on keeps its
     /// slices and its clock offset fresh.
     ///
     /// # Errors
-    /// When the configuration names what this process cannot use.
-    pub fn open(&self, configuration: NamespaceConfiguration) -> Result<Namespace, Error> {
+    /// When the configuration names what this process cannot use, or the store fails.
+    pub async fn open(&self, configuration: Arc<NamespaceConfiguration>) -> Result<Namespace, Error> {
         let counting = match &configuration.counting {
             Counting::BestEffort(best_effort) => {
-                let store: Arc<dyn BestEffortStore> = match &best_effort.storage {
-                    CacheStorage::Memory => self.in_memory().best_effort,
-                    CacheStorage::Memcached { replicas, .. } => self.memcached(&configuration, replicas)?,
+                let store = match &best_effort.storage {
+                    CacheStorage::Memory => self.best_effort.clone(),
+                    CacheStorage::Memcached { .. } => {
+                        return Err(not_here(&configuration, "memcached is not supported yet"));
+                    }
                 };
                 NamespaceStores::BestEffort(BestEffortNamespace { store, ttl: best_effort.ttl })
             }
             Counting::Durable(durable) => {
                 let cache = match &durable.cache {
-                    Some(CacheStorage::Memory) => Some(self.in_memory().cache),
+                    Some(CacheStorage::Memory) => Some(self.cache.clone()),
                     Some(CacheStorage::Memcached { .. }) => {
                         return Err(not_here(&configuration, "checkpoints are not cached in memcached yet"));
                     }
                     None => None,
                 };
-                let dataset = self.dataset(&configuration, &durable.events)?;
+                let dataset = self.dataset(&configuration, &durable.events).await?;
                 NamespaceStores::Durable(Box::new(DurableNamespace { settings: (**durable).clone(), dataset, cache }))
             }
         };
-        Ok(Namespace { configuration: Arc::new(configuration), counting })
+        Ok(Namespace { configuration, counting })
     }
 
     /// The datasets opened so far.
-    #[must_use]
-    pub fn datasets(&self) -> Vec<Arc<Dataset>> {
-        self.lock().datasets.values().cloned().collect()
+    pub async fn datasets(&self) -> Vec<Arc<Dataset>> {
+        self.datasets.lock().await.values().cloned().collect()
     }
 
-    fn dataset(&self, configuration: &NamespaceConfiguration, storage: &DatasetStorage) -> Result<Arc<Dataset>, Error> {
-        if let Some(dataset) = self.lock().datasets.get(storage) {
+    async fn dataset(
+        &self,
+        configuration: &NamespaceConfiguration,
+        storage: &DatasetStorage,
+    ) -> Result<Arc<Dataset>, Error> {
+        // Held while opening, so that a dataset is never opened twice.
+        let mut datasets = self.datasets.lock().await;
+        if let Some(dataset) = datasets.get(storage) {
             return Ok(dataset.clone());
         }
         let (name, events, rollups): (_, Arc<dyn EventStore>, Arc<dyn RollupStore>) = match storage {
@@ -106,7 +109,7 @@ impl Opener {
                 let Some(database) = &self.embedded else {
                     return Err(not_here(configuration, "this process has no embedded store"));
                 };
-                let handle = Arc::new(database.dataset(dataset, &configuration.region)?);
+                let handle = Arc::new(database.dataset(dataset, &configuration.region).await?);
                 (dataset, handle.clone(), handle)
             }
             DatasetStorage::Memory { dataset } => {
@@ -116,49 +119,18 @@ impl Opener {
             DatasetStorage::Cassandra(_) => return Err(not_here(configuration, "Cassandra is not supported yet")),
         };
         let dataset = Dataset::new(name.clone(), events, rollups, self.clock.clone());
-        let mut open = self.lock();
+        datasets.insert(storage.clone(), dataset.clone());
         let keeping = dataset.clone();
-        open.fresh.push(tokio::spawn(async move { keeping.keep_fresh().await }).abort_handle());
-        Ok(open.datasets.entry(storage.clone()).or_insert(dataset).clone())
-    }
-
-    fn memcached(
-        &self,
-        configuration: &NamespaceConfiguration,
-        replicas: &[Vec<String>],
-    ) -> Result<Arc<dyn BestEffortStore>, Error> {
-        let [shards] = replicas else {
-            return Err(not_here(configuration, "several memcached replicas are not supported yet"));
-        };
-        let [address] = shards.as_slice() else {
-            return Err(not_here(configuration, "several memcached shards are not supported yet"));
-        };
-        let mut open = self.lock();
-        if let Some(store) = open.memcached.get(replicas) {
-            return Ok(store.clone());
-        }
-        let store = Arc::new(memcached::BestEffort::new(address));
-        open.memcached.insert(replicas.to_vec(), store.clone());
-        Ok(store)
-    }
-
-    fn in_memory(&self) -> InMemory {
-        let new = || InMemory {
-            cache: Arc::new(memory::Cache::new(MEMORY_BYTES, CACHE_EXPIRY, self.clock.clone())),
-            best_effort: Arc::new(memory::BestEffort::new(MEMORY_BYTES, self.clock.clone())),
-        };
-        self.lock().memory.get_or_insert_with(new).clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+        let fresh = tokio::spawn(async move { keeping.keep_fresh().await });
         // Nothing panics while it is held half changed.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push(fresh.abort_handle());
+        Ok(dataset)
     }
 }
 
 impl Drop for Opener {
     fn drop(&mut self) {
-        for task in &self.lock().fresh {
+        for task in self.fresh.get_mut().unwrap_or_else(PoisonError::into_inner) {
             task.abort();
         }
     }
