@@ -1,6 +1,7 @@
 //! Whether this process's clock may be trusted: measured against the store's nodes, not assumed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -26,6 +27,12 @@ pub enum Untrusted {
         /// Time since the last measurement.
         age: Duration,
     },
+    /// The clock was set back, and has not caught up with the times it gave before.
+    #[error("the clock was set back by {by:?}")]
+    SetBack {
+        /// How far it lies behind the latest time given.
+        by: Duration,
+    },
     /// The clock may be further from a node's than half of `max_clock_skew`.
     #[error("the clock may be {offset:?} away from the store's (allowed: {allowed:?}, half of max_clock_skew)")]
     Skewed {
@@ -34,6 +41,11 @@ pub enum Untrusted {
         /// The largest offset allowed.
         allowed: Duration,
     },
+}
+
+/// Further back than this, a clock without another to compare with has been set back rather than corrected.
+fn is_set_back(by: Duration, max_clock_skew: Duration) -> bool {
+    by > max_clock_skew / 2
 }
 
 /// One comparison of this process's clock with those of the store's nodes.
@@ -57,13 +69,15 @@ enum State {
 pub struct ClockGuard {
     clock: Arc<dyn Clock>,
     state: ArcSwapOption<State>,
+    /// The latest time given, in microseconds.
+    latest: AtomicI64,
 }
 
 impl ClockGuard {
     /// A guard that trusts nothing until [`ClockGuard::measure`] succeeded.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, state: ArcSwapOption::empty() }
+        Self { clock, state: ArcSwapOption::empty(), latest: AtomicI64::new(i64::MIN) }
     }
 
     /// The clock itself, for what does not depend on its being right.
@@ -103,7 +117,7 @@ impl ClockGuard {
         let state = self.state.load();
         let measurement = match state.as_deref() {
             None => return Err(Untrusted::NotMeasured),
-            Some(State::NoOtherClock) => return Ok(wall),
+            Some(State::NoOtherClock) => return self.never_back(wall, max_clock_skew),
             Some(State::Measured(measurement)) => measurement,
         };
         let age = self.clock.monotonic().saturating_sub(measurement.monotonic);
@@ -116,6 +130,15 @@ impl ClockGuard {
             return Err(Untrusted::Skewed { offset, allowed });
         }
         Ok(wall)
+    }
+
+    /// Time by a clock that no other bounds never goes back: an event that is accepted after a rollup computed its boundary
+    /// has to lie after that boundary, by the clock of then, not by one that was set back meanwhile. (Across restarts the store
+    /// itself refuses what lies before its highest boundary.)
+    fn never_back(&self, wall: Timestamp, max_clock_skew: Duration) -> Result<Timestamp, Untrusted> {
+        let latest = Timestamp::from_micros(self.latest.fetch_max(wall.as_micros(), Ordering::Relaxed));
+        let by = latest.since(wall);
+        if is_set_back(by, max_clock_skew) { Err(Untrusted::SetBack { by }) } else { Ok(wall.max(latest)) }
     }
 
     /// The largest offset that the last measurement leaves possible; `None` before the first, zero where there is no other clock.
@@ -144,6 +167,36 @@ mod tests {
 
     fn node(millis: i64) -> NodeClock {
         NodeClock { node: millis.to_string(), time: at(millis) }
+    }
+
+    /// A clock that says what it is told.
+    struct Told(AtomicI64);
+
+    impl Clock for Told {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_micros(self.0.load(Ordering::Relaxed))
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[tokio::test]
+    async fn without_another_clock_time_never_goes_back() {
+        let skew = Duration::from_secs(1);
+        let told = Arc::new(Told(AtomicI64::new(10_000_000)));
+        let guard = ClockGuard::new(told.clone());
+        assert_eq!(guard.now(skew), Err(Untrusted::NotMeasured));
+        guard.measure(&crate::backend::memory::Dataset::new()).await.unwrap();
+        let say = |millis: i64| {
+            told.0.store(millis * 1000, Ordering::Relaxed);
+            guard.now(skew)
+        };
+        assert_eq!(say(10_000), Ok(at(10_000)));
+        assert_eq!(say(9_600), Ok(at(10_000)), "a correction holds it");
+        assert_eq!(say(9_400), Err(Untrusted::SetBack { by: Duration::from_millis(600) }));
+        assert_eq!(say(10_001), Ok(at(10_001)));
     }
 
     #[test]
