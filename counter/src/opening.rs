@@ -40,7 +40,8 @@ pub struct Opener {
     embedded: Option<embedded::Database>,
     cache: Arc<dyn RollupCache>,
     best_effort: Arc<dyn BestEffortStore>,
-    datasets: tokio::sync::Mutex<HashMap<DatasetStorage, Arc<Dataset>>>,
+    /// By storage and region.
+    datasets: tokio::sync::Mutex<HashMap<(DatasetStorage, String), Arc<Dataset>>>,
     fresh: Mutex<Vec<AbortHandle>>,
 }
 
@@ -101,7 +102,8 @@ impl Opener {
     ) -> Result<Arc<Dataset>, Error> {
         // Held while opening, so that a dataset is never opened twice.
         let mut datasets = self.datasets.lock().await;
-        if let Some(dataset) = datasets.get(storage) {
+        let place = (storage.clone(), configuration.region.clone());
+        if let Some(dataset) = datasets.get(&place) {
             return Ok(dataset.clone());
         }
         let (name, events, rollups): (_, Arc<dyn EventStore>, Arc<dyn RollupStore>) = match storage {
@@ -119,7 +121,7 @@ impl Opener {
             DatasetStorage::Cassandra(_) => return Err(not_here(configuration, "Cassandra is not supported yet")),
         };
         let dataset = Dataset::new(name.clone(), events, rollups, self.clock.clone());
-        datasets.insert(storage.clone(), dataset.clone());
+        datasets.insert(place, dataset.clone());
         let keeping = dataset.clone();
         let fresh = tokio::spawn(async move { keeping.keep_fresh().await });
         // Nothing panics while it is held half changed.
