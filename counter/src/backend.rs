@@ -2,4 +2,5 @@
 //! [`crate::store::Error`] at its edge and knows nothing of the engine above it.
 
 pub mod embedded;
+pub mod memcached;
 pub mod memory;

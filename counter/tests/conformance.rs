@@ -6,5 +6,7 @@
 mod clock;
 #[path = "conformance/embedded.rs"]
 mod embedded;
+#[path = "conformance/memcached.rs"]
+mod memcached;
 #[path = "conformance/memory.rs"]
 mod memory;

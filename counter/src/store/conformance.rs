@@ -92,22 +92,22 @@ macro_rules! conformance_tests {
 }
 
 /// The suites of [`EventStore`](crate::store::EventStore) and [`RollupStore`](crate::store::RollupStore), as tests of the
-/// module it is called in:
+/// module it is called in. Attributes at the end go on every test:
 ///
 /// ```text
-/// dataset_conformance! { MyFactory::new().await; token_reuse: yes; behind_boundary: yes; durable: no }
+/// dataset_conformance! { MyFactory::new().await; token_reuse: yes; behind_boundary: yes; durable: no; #[ignore = "why"] }
 /// ```
 #[macro_export]
 macro_rules! dataset_conformance {
-    ($(#[$attribute:meta])* $factory:expr; token_reuse: $reuse:ident; behind_boundary: $boundary:ident; durable: $durable:ident) => {
-        $crate::conformance_tests! { [$(#[$attribute])*] $factory => event_store::append {
+    ($factory:expr; token_reuse: $reuse:ident; behind_boundary: $boundary:ident; durable: $durable:ident $(; $(#[$attribute:meta])+)?) => {
+        $crate::conformance_tests! { [$($(#[$attribute])+)?] $factory => event_store::append {
             an_event_appended_twice_is_there_once,
             results_stand_in_the_order_of_the_appends,
             any_delta_and_a_clear_come_back_as_they_were,
             what_is_acknowledged_is_in_every_later_scan,
             the_same_event_appended_by_many_at_once_is_there_once,
         } }
-        $crate::conformance_tests! { [$(#[$attribute])*] $factory => event_store::scan {
+        $crate::conformance_tests! { [$($(#[$attribute])+)?] $factory => event_store::scan {
             pages_of_any_size_hold_every_event_once_newest_first,
             bounds_exclude_after_and_include_through,
             an_add_comes_before_the_clear_of_a_later_token_at_the_same_time,
@@ -115,7 +115,7 @@ macro_rules! dataset_conformance {
             partitions_are_apart,
             odd_names_and_tokens_never_meet,
         } }
-        $crate::conformance_tests! { [$(#[$attribute])*] $factory => event_store::slices {
+        $crate::conformance_tests! { [$($(#[$attribute])+)?] $factory => event_store::slices {
             the_first_record_of_a_start_wins,
             a_state_never_goes_back,
             a_slice_that_was_never_created_is_missing_not_empty,
@@ -125,7 +125,7 @@ macro_rules! dataset_conformance {
             slices_made_by_many_at_once_are_all_there,
             datasets_are_apart,
         } }
-        $crate::conformance_tests! { [$(#[$attribute])*] $factory => rollup_store::rows {
+        $crate::conformance_tests! { [$($(#[$attribute])+)?] $factory => rollup_store::rows {
             a_counter_without_writes_has_no_row,
             touches_keep_the_latest_and_the_earliest_time,
             a_touch_of_nothing_changes_no_bound,
@@ -137,15 +137,15 @@ macro_rules! dataset_conformance {
             rows_of_odd_names_never_meet,
             rows_of_two_datasets_are_apart,
         } }
-        $crate::conformance_tests! { [$(#[$attribute])*] $factory => rollup_store::listing {
+        $crate::conformance_tests! { [$($(#[$attribute])+)?] $factory => rollup_store::listing {
             an_empty_dataset_lists_nothing,
             pages_of_any_size_hold_every_row_once,
             shares_are_disjoint_and_complete,
             rows_written_during_a_listing_do_not_disturb_it,
         } }
-        $crate::dataset_conformance! { @token_reuse $reuse [$(#[$attribute])*] $factory }
-        $crate::dataset_conformance! { @behind_boundary $boundary [$(#[$attribute])*] $factory }
-        $crate::dataset_conformance! { @durable $durable [$(#[$attribute])*] $factory }
+        $crate::dataset_conformance! { @token_reuse $reuse [$($(#[$attribute])+)?] $factory }
+        $crate::dataset_conformance! { @behind_boundary $boundary [$($(#[$attribute])+)?] $factory }
+        $crate::dataset_conformance! { @durable $durable [$($(#[$attribute])+)?] $factory }
     };
     (@token_reuse yes $attributes:tt $factory:expr) => {
         $crate::conformance_tests! { $attributes $factory => event_store::refusals {
@@ -192,8 +192,8 @@ macro_rules! dataset_conformance {
 /// The suite of [`RollupCache`](crate::store::RollupCache), as tests of the module it is called in.
 #[macro_export]
 macro_rules! rollup_cache_conformance {
-    ($(#[$attribute:meta])* $factory:expr) => {
-        $crate::conformance_tests! { [$(#[$attribute])*] $factory => rollup_cache {
+    ($factory:expr $(; $(#[$attribute:meta])+)?) => {
+        $crate::conformance_tests! { [$($(#[$attribute])+)?] $factory => rollup_cache {
             what_was_never_offered_is_absent,
             what_is_offered_is_there,
             only_a_greater_checkpoint_replaces,
@@ -209,8 +209,8 @@ macro_rules! rollup_cache_conformance {
 /// The suite of [`BestEffortStore`](crate::store::BestEffortStore), as tests of the module it is called in.
 #[macro_export]
 macro_rules! best_effort_conformance {
-    ($(#[$attribute:meta])* $factory:expr) => {
-        $crate::conformance_tests! { [$(#[$attribute])*] $factory => best_effort {
+    ($factory:expr $(; $(#[$attribute:meta])+)?) => {
+        $crate::conformance_tests! { [$($(#[$attribute])+)?] $factory => best_effort {
             a_counter_never_added_to_is_absent,
             adds_accumulate_and_answer_the_new_count,
             counts_go_negative_and_come_back,

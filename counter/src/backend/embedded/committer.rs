@@ -21,7 +21,7 @@ use crate::store::{Error, Result, RollupRow, Touch};
 
 /// How far ahead of the events the horizon is raised. After a restart, tokens are looked up in the tables until event times
 /// have passed it.
-const HORIZON_STEP: Duration = Duration::from_secs(10);
+const HORIZON_STEP: Duration = Duration::from_secs(1);
 
 /// What only the committer knows of a dataset.
 struct Writing {

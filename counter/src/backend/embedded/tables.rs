@@ -6,6 +6,7 @@ use fjall::{Keyspace, KeyspaceCreateOptions};
 
 use super::directory::{Directory, io_error};
 use super::error::OpenError;
+use super::journal::{self, Checked};
 use super::{keys, sequence};
 
 /// Blocks of tables kept in memory. Events are read soon after they are written, from memory, so this serves rows and sweeps.
@@ -44,6 +45,20 @@ impl Tables {
             let made = directory.store_in_the_making()?;
             Self::open_in(directory.path(), &made)?;
             directory.install(&made)?;
+        }
+        match journal::check(&directory.store()).map_err(io_error(directory.path(), "read its journals"))? {
+            Checked::Damaged { reason } => {
+                return Err(OpenError::Damaged { dir: directory.path().to_owned(), reason });
+            }
+            Checked::Whole { last_commit: Some(recovered), .. } if recovered < recorded => {
+                let dir = directory.path().to_owned();
+                return Err(OpenError::LostWrites { dir, recovered, recorded, sequence_file });
+            }
+            Checked::Whole { torn: Some((journal, whole_until)), .. } => {
+                tracing::info!(journal = %journal.display(), whole_until, "cutting off a write that was never synced");
+                journal::cut(&journal, whole_until).map_err(io_error(directory.path(), "cut a torn journal"))?;
+            }
+            Checked::Whole { torn: None, .. } => {}
         }
         let tables = Self::open_in(directory.path(), &directory.store())?;
         let recovered = tables.last_commit(directory.path())?;
