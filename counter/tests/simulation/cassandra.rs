@@ -230,13 +230,8 @@ impl Cluster {
                 self.world.reached(State::AckLost);
             }
             let (sender, receiver) = oneshot::channel();
-            let mut unsent = None;
-            let acks = if ack_lost {
-                unsent = Some(sender);
-                None
-            } else {
-                Some(Arc::new(Mutex::new(Acks { applied: 0, no_table: 0, answer: Some(sender) })))
-            };
+            let acks = Arc::new(Mutex::new(Acks { applied: 0, no_table: 0, answer: Some(sender) }));
+            let acks = (!ack_lost).then_some(acks);
             if !cut_off || random.chance(0.3) {
                 let write = Arc::new(write);
                 for replica in 0..REPLICAS {
@@ -244,10 +239,9 @@ impl Cluster {
                 }
             }
             (timeout, async move {
-                let _unsent = unsent;
-                // The sender lives until every replica has answered or lost its message: both mean that nobody will.
                 match receiver.await {
                     Ok(applied) => applied,
+                    // The sender is gone: nobody will answer any more.
                     Err(_) => std::future::pending().await,
                 }
             })

@@ -10,8 +10,8 @@ use tallyman_counter::model::{
     Checkpoint, CounterKey, CounterName, NamespaceName, Partition, SliceRecord, SliceState, Timestamp,
 };
 use tallyman_counter::store::{
-    Append, Capabilities, Cursor, Error, EventPage, EventStore, NodeClock, Result, RollupRow, RollupStore, RowPage, Scan,
-    Share, Touch,
+    Append, Capabilities, Cursor, Error, EventPage, EventStore, NodeClock, Result, RollupRow, RollupStore, RowPage,
+    Scan, Share, Touch,
 };
 
 use super::cells::{Cell, RowCells, event_cell, merge};
@@ -180,7 +180,12 @@ impl EventStore for Handle {
         let delay = self.cluster.faults().latency(&mut self.random.lock().unwrap());
         tokio::time::sleep(delay).await;
         // A Paxos round chooses one record for good; whoever comes later only helps to spread it.
-        let chosen = self.cluster.nodes().chosen.entry(slice_start).or_insert(record).clone();
+        let known = self.cluster.nodes().chosen.get(&slice_start).cloned();
+        let chosen = known.unwrap_or_else(|| {
+            self.cluster.history.slice_created(&record);
+            self.cluster.nodes().chosen.insert(slice_start, record.clone());
+            record
+        });
         self.write(Write::Slice { record: chosen }).await?;
         let [(_, first), (_, second)] = self.read_both(move |replica| replica.slice_state(slice_start)).await?;
         if first.max(second) == SliceState::Dropped {
@@ -268,8 +273,7 @@ impl RollupStore for Handle {
                 counter: CounterKey { namespace: name_min(), name: CounterName::new(" ").expect("a space is a name") },
             }),
         };
-        let [(_, first), (_, second)] =
-            self.read_both(move |replica| replica.list(&from, last_token, limit)).await?;
+        let [(_, first), (_, second)] = self.read_both(move |replica| replica.list(&from, last_token, limit)).await?;
         let full = first.len() >= limit || second.len() >= limit;
         let mut merged: BTreeMap<RowPosition, RowCells> = BTreeMap::new();
         for (position, cells) in first.into_iter().chain(second) {
@@ -302,7 +306,9 @@ fn position_of(cursor: &Cursor) -> Result<RowPosition> {
 }
 
 /// The union of a counter's events over all replicas.
-pub fn union_of_events(cluster: &Cluster) -> BTreeMap<(CounterKey, tallyman_counter::model::EventKey), (Cell<u64>, usize)> {
+pub fn union_of_events(
+    cluster: &Cluster,
+) -> BTreeMap<(CounterKey, tallyman_counter::model::EventKey), (Cell<u64>, usize)> {
     cluster.inspect(|replicas| {
         let mut union = BTreeMap::new();
         for (partition, events) in replicas.iter().flat_map(|replica| &replica.events) {
