@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tallyman_counter::clock::Clock;
-use tallyman_counter::model::{Checkpoint, CounterKey, Event, EventItem, SliceRecord, SliceSettings, SliceState, Timestamp, Token};
+use tallyman_counter::model::{
+    Checkpoint, CounterKey, Event, EventItem, SliceRecord, SliceSettings, SliceState, Timestamp, Token,
+};
 use tallyman_counter::store::{Append, Capabilities, EventPage, EventStore, NodeClock, Result, RollupCache, Scan};
 
 use crate::invariants::Invariant;
@@ -84,11 +86,9 @@ pub struct BrokenEvents {
 impl BrokenEvents {
     fn with_settings(&self, record: SliceRecord) -> SliceRecord {
         let settings = match self.broken {
-            Break::NoLag if self.rolls_up => SliceSettings {
-                accept_limit: Duration::ZERO,
-                write_timeout: Duration::ZERO,
-                ..record.settings
-            },
+            Break::NoLag if self.rolls_up => {
+                SliceSettings { accept_limit: Duration::ZERO, write_timeout: Duration::ZERO, ..record.settings }
+            }
             Break::SettingsFromConfiguration if self.rolls_up => (self.configured)(),
             _ => record.settings,
         };

@@ -9,6 +9,7 @@ pub mod states;
 
 use tallyman_counter::model::Timestamp;
 
+use crate::cassandra::Cluster;
 use crate::history::{Mutation, Records};
 use crate::invariants::Violation;
 use crate::model::{Judged, Presence};
@@ -20,8 +21,8 @@ pub struct Ordered {
 }
 
 impl Ordered {
-    pub fn new(records: &Records, counters: usize) -> Self {
-        let mut by_counter = vec![Vec::new(); counters];
+    pub fn new(records: &Records) -> Self {
+        let mut by_counter = vec![Vec::new(); records.counters.len()];
         for (id, mutation) in records.mutations.iter().enumerate() {
             by_counter[mutation.counter].push(id);
         }
@@ -111,8 +112,8 @@ pub fn describe(records: &Records, id: usize) -> String {
 }
 
 /// All checkers' findings, what was found during the run included.
-pub fn violations(records: &Records, counters: usize, cluster: &crate::cassandra::Cluster) -> Vec<Violation> {
-    let ordered = Ordered::new(records, counters);
+pub fn violations(records: &Records, cluster: &Cluster) -> Vec<Violation> {
+    let ordered = Ordered::new(records);
     let mut found = records.violations.clone();
     found.extend(checkpoints::check(records, &ordered));
     found.extend(replies::check(records, &ordered));

@@ -65,6 +65,8 @@ pub enum Promise {
     Eventual,
     /// Every mutation acknowledged before the read began.
     Accurate,
+    /// The first of the two if as_of is not before `oldest`, else the second.
+    Bounded { oldest: Timestamp },
 }
 
 /// One reply with a count.

@@ -1,6 +1,7 @@
 //! The engine in a simulated world: many processes, a store that times out after applying, skewed clocks, duplicates, crashes,
 //! configuration that arrives late. Everything is drawn from a seed and runs in virtual time, in one thread.
 
+mod breaks;
 mod cache;
 mod cassandra;
 mod checkers;
@@ -11,4 +12,15 @@ mod invariants;
 mod model;
 mod process;
 mod random;
+mod scenario;
 mod world;
+
+#[test]
+fn one_seed() {
+    let finished = scenario::run(1, None, std::env::var_os("SIM_TRACE").is_some());
+    for violation in &finished.violations {
+        println!("{violation}");
+    }
+    println!("{}", finished.coverage.report());
+    assert!(finished.violations.is_empty());
+}

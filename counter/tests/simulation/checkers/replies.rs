@@ -14,11 +14,17 @@ pub fn check(records: &Records, ordered: &Ordered) -> Vec<Violation> {
 }
 
 fn lies(records: &Records, ordered: &Ordered, reply: &Reply) -> Vec<Fault> {
-    let judged = match reply.promise {
-        Promise::Eventual => ordered.up_to(records, reply.counter, reply.as_of, reply.ended),
-        Promise::Accurate => ordered.acknowledged_before(records, reply.counter, reply.began, reply.ended, reply.own),
+    let eventual = || faults(&ordered.up_to(records, reply.counter, reply.as_of, reply.ended), reply.count);
+    let accurate = || {
+        let judged = ordered.acknowledged_before(records, reply.counter, reply.began, reply.ended, reply.own);
+        faults(&judged, reply.count)
     };
-    faults(&judged, reply.count)
+    match reply.promise {
+        Promise::Eventual => eventual(),
+        Promise::Accurate => accurate(),
+        Promise::Bounded { oldest } if reply.as_of >= oldest && eventual().is_empty() => Vec::new(),
+        Promise::Bounded { .. } => accurate(),
+    }
 }
 
 fn violation(records: &Records, reply: &Reply, fault: Fault) -> Violation {

@@ -10,8 +10,8 @@ use crate::history::{Outcome, Records};
 use crate::model::Kind;
 use crate::world::{SimTime, World};
 
-pub fn mark(records: &Records, counters: usize, cluster: &Cluster, world: &World) {
-    let ordered = Ordered::new(records, counters);
+pub fn mark(records: &Records, cluster: &Cluster, world: &World) {
+    let ordered = Ordered::new(records);
     mutations(records, cluster, world);
     windows(records, &ordered, world);
 }

@@ -9,6 +9,7 @@ use tallyman_counter::configuration::{
 };
 use tallyman_counter::model::{CounterKey, CounterName, NamespaceName, SliceSettings};
 
+use crate::breaks::Break;
 use crate::cache;
 use crate::cassandra::faults::Faults;
 use crate::random::Random;
@@ -76,11 +77,12 @@ pub struct Plan {
 pub const NAMESPACES: [(&str, Accuracy); 2] = [("eventual", Accuracy::Eventual), ("accurate", Accuracy::Accurate)];
 
 impl Plan {
-    pub fn drawn(seed: u64) -> Self {
+    pub fn drawn(seed: u64, broken: Option<Break>) -> Self {
         let mut random = Random::stream(seed, "plan", 0);
         let changes = *random.pick(&[0, 1, 3]);
-        let generations: Vec<Generation> =
-            (0..=changes).map(|number| Generation::drawn(number, &mut random)).collect();
+        // Where settings never change, a break of what depends on them shows as nothing else.
+        let changes = if broken.is_some_and(|broken| broken != Break::SettingsFromConfiguration) { 0 } else { changes };
+        let generations: Vec<Generation> = (0..=changes).map(|number| Generation::drawn(number, &mut random)).collect();
         let lag_max = generations.iter().map(|generation| generation.slices.lag()).max().unwrap_or_default();
         let close_after = lag_max + random.millis(1_000, 6_000);
         let counters_each = 2 + random.below(4);

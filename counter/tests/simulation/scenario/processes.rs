@@ -12,7 +12,7 @@ use tallyman_counter::namespace::{DurableNamespace, Namespace, NamespaceStores};
 use tallyman_counter::pipeline::{Options, RollupServer};
 use tallyman_counter::service::{CounterService, Limits};
 use tallyman_counter::store::{Error, EventStore, Result, RollupCache, RollupStore};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::Run;
 use super::plan::Generation;
@@ -63,8 +63,8 @@ impl Base {
         Self { process, dataset, cache, generation, tasks: std::sync::Mutex::default() }
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().unwrap().push(tokio::spawn(task));
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.lock().unwrap().push(spawn_local(task));
     }
 
     fn end_tasks(&self) {
@@ -82,12 +82,8 @@ impl Base {
                 tallyman_counter::configuration::Counting::Durable(durable) => durable.as_ref().clone(),
                 tallyman_counter::configuration::Counting::BestEffort(_) => unreachable!("the plan has none"),
             };
-            let durable =
-                DurableNamespace { settings, dataset: self.dataset.clone(), cache: Some(self.cache.clone()) };
-            Namespace {
-                configuration: Arc::new(configuration),
-                counting: NamespaceStores::Durable(Box::new(durable)),
-            }
+            let durable = DurableNamespace { settings, dataset: self.dataset.clone(), cache: Some(self.cache.clone()) };
+            Namespace { configuration: Arc::new(configuration), counting: NamespaceStores::Durable(Box::new(durable)) }
         };
         run.plan.configurations(generation).into_iter().map(namespace).collect()
     }
