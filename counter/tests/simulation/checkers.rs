@@ -45,7 +45,7 @@ impl Ordered {
     ) -> Vec<Judged> {
         let judge = |&id: &usize| {
             let mutation = &records.mutations[id];
-            Judged { id, key: mutation.key.clone(), kind: mutation.kind, presence: presence(id, mutation) }
+            Judged { id, kind: mutation.kind, presence: presence(id, mutation) }
         };
         self.by_counter[counter].iter().map(judge).collect()
     }

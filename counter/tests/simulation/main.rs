@@ -13,14 +13,6 @@ mod model;
 mod process;
 mod random;
 mod scenario;
+mod seeds;
 mod world;
 
-#[test]
-fn one_seed() {
-    let finished = scenario::run(1, None, std::env::var_os("SIM_TRACE").is_some());
-    for violation in &finished.violations {
-        println!("{violation}");
-    }
-    println!("{}", finished.coverage.report());
-    assert!(finished.violations.is_empty());
-}

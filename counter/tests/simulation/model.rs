@@ -2,8 +2,6 @@
 //!
 //! Every add of a counter is ± a power of four of its own, so that a count shows how often each add is in it.
 
-use tallyman_counter::model::EventKey;
-
 /// Adds that a counter can take: the sum of all, each up to three times, still fits a count of 64 bits.
 pub const ADDS_MAX: u32 = 31;
 
@@ -40,7 +38,6 @@ pub enum Presence {
 #[derive(Debug, Clone)]
 pub struct Judged {
     pub id: usize,
-    pub key: EventKey,
     pub kind: Kind,
     pub presence: Presence,
 }
@@ -123,18 +120,10 @@ fn faults_given(mutations: &[Judged], digits: &[u8], clear: Option<usize>) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use tallyman_counter::model::{EventItemKey, Timestamp, Token};
-
     use super::*;
 
     fn mutation(id: usize, kind: Kind, presence: Presence) -> Judged {
-        let event_item_key = if kind == Kind::Clear { EventItemKey::Clear } else { EventItemKey::Add };
-        let key = EventKey {
-            event_time: Timestamp::from_micros(id as i64),
-            event_id: Token::new(&format!("t{id}")).unwrap(),
-            event_item_key,
-        };
-        Judged { id, key, kind, presence }
+        Judged { id, kind, presence }
     }
 
     fn add(id: usize, digit: u32, negative: bool, presence: Presence) -> Judged {

@@ -23,10 +23,6 @@ impl SimTime {
         Timestamp::from_micros(Self::START_MICROS + self.0 as i64)
     }
 
-    pub fn of(timestamp: Timestamp) -> Self {
-        Self(u64::try_from(timestamp.as_micros() - Self::START_MICROS).unwrap_or(0))
-    }
-
     pub fn plus(self, span: Duration) -> Self {
         Self(self.0 + span.as_micros() as u64)
     }

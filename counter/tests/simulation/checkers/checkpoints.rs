@@ -1,9 +1,8 @@
 //! Every checkpoint that was offered to the store is right by itself; so any two at one time agree on what was acknowledged.
 
-use tallyman_counter::model::Timestamp;
-
+use super::retention::is_uncovered;
 use super::{Ordered, describe};
-use crate::history::{Mutation, OfferedCheckpoint, Records, SliceMove};
+use crate::history::{Mutation, OfferedCheckpoint, Records};
 use crate::invariants::{Invariant, Violation};
 use crate::model::{Fault, faults};
 
@@ -47,7 +46,7 @@ fn twice(mutation: &Mutation) -> Invariant {
 fn cause(records: &Records, mutation: &Mutation, offered: &OfferedCheckpoint) -> Invariant {
     let event_time = mutation.key.event_time;
     let slice = records.slice_moves.iter().find(|moved| moved.record.contains(event_time));
-    if slice.is_some_and(|moved| moved.at <= offered.at && uncovered(records, moved, mutation)) {
+    if slice.is_some_and(|moved| moved.at <= offered.at && is_uncovered(records, moved, mutation)) {
         return Invariant::RetentionLosesNothing;
     }
     let Some((acknowledged_at, attempt)) = mutation.acknowledgement() else { return Invariant::AtMostOnce };
@@ -67,14 +66,4 @@ fn cause(records: &Records, mutation: &Mutation, offered: &OfferedCheckpoint) ->
         }
     }
     Invariant::ExactlyOnce
-}
-
-fn uncovered(records: &Records, moved: &SliceMove, mutation: &Mutation) -> bool {
-    super::retention::is_uncovered(records, moved, mutation)
-}
-
-/// The latest time a counter was rolled up to, of all checkpoints offered.
-pub fn latest(records: &Records, counter: usize) -> Option<Timestamp> {
-    let of_counter = records.checkpoints.iter().filter(|offered| offered.counter == counter);
-    of_counter.map(|offered| offered.checkpoint.last_rollup_ts).max()
 }

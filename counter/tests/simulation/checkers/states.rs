@@ -1,19 +1,21 @@
 //! Which states a finished run reached that no single place could see.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ordered;
 use crate::cassandra::Cluster;
 use crate::cassandra::store::union_of_events;
 use crate::coverage::State;
-use crate::history::{Outcome, Records};
-use crate::model::Kind;
+use crate::history::{Outcome, Promise, Records};
+use crate::model::{Kind, Presence, digits};
 use crate::world::{SimTime, World};
 
 pub fn mark(records: &Records, cluster: &Cluster, world: &World) {
     let ordered = Ordered::new(records);
     mutations(records, cluster, world);
     windows(records, &ordered, world);
+    unknowns(records, &ordered, world);
+    pending(records, &ordered, world);
 }
 
 fn mutations(records: &Records, cluster: &Cluster, world: &World) {
@@ -81,6 +83,55 @@ fn windows(records: &Records, ordered: &Ordered, world: &World) {
             ids.iter().filter_map(|id| records.slice_of(records.mutations[*id].key.event_time)).collect();
         if slices.len() > 1 {
             world.reached(State::SliceBoundaryCrossed);
+        }
+    }
+}
+
+/// What became of mutations that nobody acknowledged, by each counter's last checkpoint.
+fn unknowns(records: &Records, ordered: &Ordered, world: &World) {
+    let mut last = BTreeMap::new();
+    for offered in &records.checkpoints {
+        let latest = last.entry(offered.counter).or_insert(offered);
+        if offered.checkpoint > latest.checkpoint {
+            *latest = offered;
+        }
+    }
+    for (counter, offered) in last {
+        let checkpoint = offered.checkpoint;
+        let judged = ordered.up_to(records, counter, checkpoint.last_rollup_ts, offered.at);
+        let Some(digits) = digits(&judged, checkpoint.last_rollup_count) else { continue };
+        let cleared = judged.iter().rposition(|mutation| mutation.kind == Kind::Clear).map_or(0, |clear| clear + 1);
+        for mutation in judged.iter().skip(cleared).filter(|mutation| mutation.presence == Presence::May) {
+            if let Kind::Add { digit, .. } = mutation.kind {
+                let counted = digits[digit as usize] > 0;
+                world.reached(if counted { State::UnknownCounted } else { State::UnknownNotCounted });
+            }
+        }
+    }
+}
+
+/// Replies that knew more than any checkpoint made before them.
+fn pending(records: &Records, ordered: &Ordered, world: &World) {
+    for reply in &records.replies {
+        let before = records.checkpoints.iter().filter(|c| c.counter == reply.counter && c.at < reply.ended);
+        let Some(latest) = before.map(|offered| offered.checkpoint.last_rollup_ts).max() else { continue };
+        match reply.promise {
+            Promise::Eventual => {}
+            Promise::Bounded { .. } if reply.as_of > latest => world.reached(State::StaleReadUpgraded),
+            Promise::Bounded { .. } => {}
+            Promise::Accurate => {
+                let judged = ordered.acknowledged_before(records, reply.counter, reply.began, reply.ended, reply.own);
+                let Some(digits) = digits(&judged, reply.count) else { continue };
+                let saw = judged.iter().any(|mutation| match mutation.kind {
+                    Kind::Add { digit, .. } => {
+                        digits[digit as usize] > 0 && records.mutations[mutation.id].key.event_time > latest
+                    }
+                    Kind::Clear => false,
+                });
+                if saw {
+                    world.reached(State::AccurateSawPending);
+                }
+            }
         }
     }
 }
