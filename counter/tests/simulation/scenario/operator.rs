@@ -53,6 +53,10 @@ impl Operator {
         let width = run.plan.slice_width;
         self.dataset.refresh_slices().await?;
         let now = self.clock.now();
+        // Where an earlier attempt ended between record and table, the table is made now; else nothing happens.
+        for record in self.dataset.slices().records().iter().filter(|record| record.end > now) {
+            self.dataset.events.create_slice(record.clone()).await?;
+        }
         let mut start = self.dataset.slices().end().unwrap_or_else(|| now.minus(width).rounded_down(width));
         while start < now.plus(width * WIDTHS_AHEAD) {
             let end = start.rounded_down(width).plus(width);
