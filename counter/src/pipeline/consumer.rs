@@ -61,13 +61,13 @@ impl Consumer {
         loop {
             let phase = self.gather(durable.settings.queue.coalesce).await;
             if phase == Phase::HandOver {
-                return self.queue.take().collect();
+                return self.hand_over(None);
             }
             let mut window = self.queue.take();
             while let Some(batch) = self.batch(&mut window, durable.settings.rollup_batch_count.get()) {
                 self.roll_up_batch(&durable, batch, &mut pacing).await;
                 if *self.phase.borrow() == Phase::HandOver {
-                    return window.chain(self.queue.take()).collect();
+                    return self.hand_over(Some(window));
                 }
             }
             self.queue.still_draining(0);
@@ -75,6 +75,14 @@ impl Consumer {
                 return Vec::new();
             }
         }
+    }
+
+    /// Answers what is in hand, and gives its memory back: the queue may be the next consumer's as well, and nobody else
+    /// would ever make that room.
+    fn hand_over(&self, window: Option<Drain>) -> Vec<CounterName> {
+        let names = window.into_iter().flatten().chain(self.queue.take()).collect();
+        self.queue.still_draining(0);
+        names
     }
 
     /// Waits until a window has been gathered, or the phase changes.

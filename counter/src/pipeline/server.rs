@@ -73,17 +73,24 @@ pub struct RollupServer {
 struct Pipeline {
     namespace: Namespace,
     queues: Arc<Queues>,
+    consumers: Mutex<Vec<Running>>,
+}
+
+/// A consumer at work. Each has its own channel: receivers of one would be woken in an order that no seed decides.
+struct Running {
     phase: watch::Sender<Phase>,
-    consumers: Mutex<Vec<JoinHandle<Vec<CounterName>>>>,
+    task: JoinHandle<Vec<CounterName>>,
 }
 
 impl Pipeline {
     /// Tells the consumers what to do and waits until they have ended; answers what they had in hand.
     async fn end(&self, phase: Phase) -> Vec<CounterName> {
-        self.phase.send_replace(phase);
         let consumers = std::mem::take(&mut *self.consumers.lock().await);
+        for consumer in &consumers {
+            consumer.phase.send_replace(phase);
+        }
         let mut in_hand = Vec::new();
-        for ended in join_all(consumers).await {
+        for ended in join_all(consumers.into_iter().map(|consumer| consumer.task)).await {
             match ended {
                 Ok(names) => in_hand.extend(names),
                 Err(error) => tracing::error!(namespace = %self.namespace.name(), %error, "a consumer ended badly"),
@@ -181,7 +188,7 @@ impl RollupServer {
             (None, Some(queue)) => Arc::new(Queues::new(queue.num_queues, queue.capacity_bytes)),
             (None, None) => Arc::new(Queues::new(std::num::NonZeroU16::MIN, 0)),
         };
-        Arc::new(Pipeline { namespace, queues, phase: watch::Sender::new(Phase::Run), consumers: Mutex::default() })
+        Arc::new(Pipeline { namespace, queues, consumers: Mutex::default() })
     }
 
     /// Starts the pipeline's consumers, unless they run.
@@ -192,19 +199,20 @@ impl RollupServer {
         }
         for queue in pipeline.queues.each() {
             let (servers, name) = (self.servers.clone(), self.options.name.clone());
+            let phase = watch::Sender::new(Phase::Run);
             let consumer = Consumer {
                 namespace: pipeline.namespace.clone(),
                 queues: pipeline.queues.clone(),
                 queue: queue.clone(),
                 budget: self.budget.clone(),
                 counts: self.counts.clone(),
-                phase: pipeline.phase.subscribe(),
+                phase: phase.subscribe(),
                 owns: Arc::new(move |counter: &CounterKey| {
                     let servers = servers.load();
                     owner(servers.iter().map(String::as_str), counter).is_some_and(|index| servers[index] == name)
                 }),
             };
-            consumers.push(tokio::spawn(consumer.run()));
+            consumers.push(Running { phase, task: tokio::spawn(consumer.run()) });
         }
     }
 

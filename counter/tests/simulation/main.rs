@@ -1,0 +1,18 @@
+//! The engine in a simulated world: many processes, a store that times out after applying, skewed clocks, duplicates, crashes,
+//! configuration that arrives late. Everything is drawn from a seed and runs in virtual time, in one thread.
+
+mod breaks;
+mod cache;
+mod cassandra;
+mod checkers;
+mod clock;
+mod coverage;
+mod history;
+mod invariants;
+mod model;
+mod process;
+mod random;
+mod scenario;
+mod seeds;
+mod world;
+
