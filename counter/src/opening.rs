@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use crate::backend::{embedded, memory};
+use crate::backend::{embedded, memcached, memory};
 use crate::clock::Clock;
 use crate::configuration::{CacheStorage, Counting, DatasetStorage, NamespaceConfiguration};
 use crate::dataset::Dataset;
@@ -43,6 +43,7 @@ pub struct Opener {
     /// By storage and region.
     datasets: tokio::sync::Mutex<HashMap<(DatasetStorage, String), Arc<Dataset>>>,
     fresh: Mutex<Vec<AbortHandle>>,
+    memcached: Mutex<HashMap<String, Arc<dyn BestEffortStore>>>,
 }
 
 impl Opener {
@@ -55,6 +56,7 @@ impl Opener {
             best_effort: Arc::new(memory::BestEffort::new(MEMORY_BYTES, clock.clone())),
             datasets: tokio::sync::Mutex::default(),
             fresh: Mutex::default(),
+            memcached: Mutex::default(),
             clock,
         }
     }
@@ -69,9 +71,7 @@ impl Opener {
             Counting::BestEffort(best_effort) => {
                 let store = match &best_effort.storage {
                     CacheStorage::Memory => self.best_effort.clone(),
-                    CacheStorage::Memcached { .. } => {
-                        return Err(not_here(&configuration, "memcached is not supported yet"));
-                    }
+                    CacheStorage::Memcached { replicas, .. } => self.memcached(&configuration, replicas)?,
                 };
                 NamespaceStores::BestEffort(BestEffortNamespace { store, ttl: best_effort.ttl })
             }
@@ -93,6 +93,22 @@ impl Opener {
     /// The datasets opened so far.
     pub async fn datasets(&self) -> Vec<Arc<Dataset>> {
         self.datasets.lock().await.values().cloned().collect()
+    }
+
+    fn memcached(
+        &self,
+        configuration: &NamespaceConfiguration,
+        replicas: &[Vec<String>],
+    ) -> Result<Arc<dyn BestEffortStore>, Error> {
+        let [shards] = replicas else {
+            return Err(not_here(configuration, "more than one replica of memcached is not supported yet"));
+        };
+        let [address] = shards.as_slice() else {
+            return Err(not_here(configuration, "more than one shard of memcached is not supported yet"));
+        };
+        let mut opened = self.memcached.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = || Arc::new(memcached::BestEffort::new(address, self.clock.clone())) as Arc<dyn BestEffortStore>;
+        Ok(opened.entry(address.clone()).or_insert_with(open).clone())
     }
 
     async fn dataset(

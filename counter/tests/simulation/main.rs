@@ -15,4 +15,3 @@ mod random;
 mod scenario;
 mod seeds;
 mod world;
-
