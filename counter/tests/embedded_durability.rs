@@ -276,3 +276,34 @@ async fn what_was_taken_before_a_close_is_answered_and_durable() {
     let database = Database::open(dir.path()).unwrap();
     assert_eq!(deltas(&dataset(&database).await).await, acknowledged);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_close_leaves_a_short_journal_and_every_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = 0;
+    for _ in 0..4 {
+        let database = Database::open(dir.path()).unwrap();
+        let open = dataset(&database).await;
+        assert_eq!(deltas(&open).await, (0..expected).collect::<Vec<_>>());
+        for _ in 0..20 {
+            let results = open.append((expected..expected + 1000).map(append).collect()).await;
+            assert!(results.iter().all(Result::is_ok));
+            expected += 1000;
+        }
+        let touch = Touch { last_write_ts: Some(Timestamp::from_micros(expected)), first_write_ts: None };
+        open.touch(&counter(), touch).await.unwrap();
+        assert!(written(&fs::read(journal(dir.path())).unwrap()) > 1 << 20);
+        database.close();
+        assert_eq!(fs::metadata(journal(dir.path())).unwrap().len(), 0, "what it held is in the tables");
+    }
+    // A crash after such a close finds the new journal, and the tables below it.
+    let database = Database::open(dir.path()).unwrap();
+    let open = dataset(&database).await;
+    append_each(&open, expected..expected + 10).await;
+    let image = tempfile::tempdir().unwrap();
+    copy_all(dir.path(), image.path());
+    let crashed = dataset(&Database::open(image.path()).unwrap()).await;
+    assert_eq!(deltas(&crashed).await, (0..expected + 10).collect::<Vec<_>>());
+    let row = crashed.read(&counter()).await.unwrap().unwrap();
+    assert_eq!(row.last_write_ts, Some(Timestamp::from_micros(expected)));
+}

@@ -13,6 +13,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::keys;
@@ -46,8 +47,8 @@ pub(super) enum Checked {
     },
 }
 
-/// Reads all journals in `store`, oldest first. Changes nothing.
-pub(super) fn check(store: &Path) -> io::Result<Checked> {
+/// The journals in `store` with their numbers, oldest first.
+fn journals(store: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut journals = Vec::new();
     for entry in fs::read_dir(store)? {
         let path = entry?.path();
@@ -58,6 +59,20 @@ pub(super) fn check(store: &Path) -> io::Result<Checked> {
         }
     }
     journals.sort_unstable();
+    Ok(journals)
+}
+
+/// The journal that is written to, when it holds more than `bytes`.
+pub(super) fn newest_over(store: &Path, bytes: u64) -> io::Result<Option<PathBuf>> {
+    let Some((_, path)) = journals(store)?.pop() else { return Ok(None) };
+    // By what is on disk: files are laid out ahead.
+    let on_disk = fs::metadata(&path)?.blocks() * 512;
+    Ok((on_disk > bytes).then_some(path))
+}
+
+/// Reads all journals in `store`. Changes nothing.
+pub(super) fn check(store: &Path) -> io::Result<Checked> {
+    let journals = journals(store)?;
     let newest = journals.last().map(|(id, _)| *id);
     let (mut last_commit, mut torn) = (None, None);
     for (id, path) in journals {
@@ -83,7 +98,8 @@ pub(super) fn check(store: &Path) -> io::Result<Checked> {
     Ok(Checked::Whole { last_commit, torn })
 }
 
-/// Cuts a journal behind its last whole batch.
+/// Cuts a journal to `length`: behind its last whole batch, or to nothing when the tables' files hold all of it. An empty
+/// journal stays, because fjall learns its own numbers from the tables only where there is one.
 pub(super) fn cut(path: &Path, length: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(length)?;

@@ -1,6 +1,7 @@
 //! fjall's tables and how they are laid out in memory and on disk.
 
 use std::path::Path;
+use std::time::Duration;
 
 use fjall::{Keyspace, KeyspaceCreateOptions};
 
@@ -21,6 +22,9 @@ const WORKER_THREADS: usize = 1;
 const OPEN_FILES_MAX: usize = 256;
 /// The journal on disk is cut down to this by flushing whatever holds its oldest part.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
+/// How long a clean close may take to write out what is in memory; a journal that is kept costs no more than time.
+const WRITE_OUT_MAX: Duration = Duration::from_millis(700);
+const WRITE_OUT_PAUSE: Duration = Duration::from_millis(2);
 
 /// The tables that every dataset shares.
 #[derive(Clone)]
@@ -108,6 +112,28 @@ impl Tables {
     /// The events table of this name, made where there is none.
     pub fn events(&self, name: &str) -> fjall::Result<Keyspace> {
         self.database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(EVENTS_MEMTABLE_BYTES))
+    }
+
+    /// Writes out what the tables hold in memory, so that the next open need not read it out of the journal. Whether all of it
+    /// was, and the journal holds nothing that is not in the tables' files. Only when nothing is written any more.
+    pub fn write_out(&self) -> bool {
+        let mut pauses = WRITE_OUT_MAX.as_millis() / WRITE_OUT_PAUSE.as_millis();
+        for name in self.database.list_keyspace_names() {
+            let Ok(table) = self.events(&name) else { return false };
+            if table.rotate_memtable().is_err() {
+                return false;
+            }
+            // fjall writes out on a thread of its own and tells nobody.
+            while table.sealed_memtable_count() > 0 {
+                if pauses == 0 {
+                    return false;
+                }
+                pauses -= 1;
+                std::thread::sleep(WRITE_OUT_PAUSE);
+            }
+        }
+        // A thread of fjall that failed has poisoned it.
+        self.database.persist(fjall::PersistMode::SyncAll).is_ok()
     }
 }
 
