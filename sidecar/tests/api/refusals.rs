@@ -163,6 +163,26 @@ async fn a_refusal_is_the_same_by_both_transports() {
     }
 }
 
+#[test]
+fn the_documented_table_is_this_one() {
+    let documented = include_str!("../../../docs/api.md");
+    for row in table("") {
+        let reason = match row.names {
+            Reason(reason) => reason,
+            Field(_) => "(`BadRequest` names the field)",
+        };
+        let code: String = format!("{:?}", row.code)
+            .char_indices()
+            .flat_map(|(at, letter)| {
+                let separator = (at > 0 && letter.is_uppercase()).then_some('_');
+                separator.into_iter().chain(letter.to_uppercase())
+            })
+            .collect();
+        let begins = format!("| {reason} | {code} | {} |", row.http);
+        assert!(documented.lines().any(|line| line.starts_with(&begins)), "{begins} is not in docs/api.md");
+    }
+}
+
 #[tokio::test]
 async fn an_event_time_out_of_range_tells_the_limit_and_the_distance() {
     let world = World::new().await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tallyman_api::proto::WatchCountRequest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -17,6 +18,8 @@ async fn requests_under_way_are_answered_after_the_stop_and_watches_end() {
     let world = World::with(Settings { waiting: Fault::AppendsWait(waiting), ..Settings::default() }).await;
     let mut events = Events::of(world.api, "/v1/namespaces/eventual/counters/a:watch", "").await;
     assert_eq!(events.next().await.unwrap().0, "message");
+    let request = WatchCountRequest { namespace: "eventual".to_owned(), counter_name: "a".to_owned() };
+    let mut watch = world.client.clone().watch_count(request).await.unwrap().into_inner();
     let (api, admin) = (world.api, world.admin);
     let answers = async {
         let call = || add("waiting", "a", 1, None);
@@ -24,7 +27,7 @@ async fn requests_under_way_are_answered_after_the_stop_and_watches_end() {
     };
     let stopping = async {
         // Both have reached the store.
-        while !get(admin, "/metrics").await.body.contains("tallyman_api_requests_in_flight 3") {
+        while !get(admin, "/metrics").await.body.contains("tallyman_api_requests_in_flight 4") {
             tokio::task::yield_now().await;
         }
         world.stop.cancel();
@@ -35,6 +38,12 @@ async fn requests_under_way_are_answered_after_the_stop_and_watches_end() {
             }
         };
         assert_eq!((event.as_str(), &status["code"]), ("error", &json!(14)));
+        let ended = loop {
+            if let Err(status) = watch.message().await {
+                break status;
+            }
+        };
+        assert_eq!(ended.code(), tonic::Code::Unavailable);
         let ready = get(admin, "/readyz").await;
         assert_eq!(ready.status, 503);
         assert!(ready.body.contains("[-]serving failed: the server is stopping"), "{}", ready.body);

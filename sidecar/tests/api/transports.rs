@@ -73,6 +73,26 @@ async fn an_unknown_grpc_method_is_unimplemented() {
 }
 
 #[tokio::test]
+async fn a_grpc_message_that_is_too_large_is_refused() {
+    let world = World::new().await;
+    let large = "x".repeat(4 * 1024 * 1024 + 1);
+    let refused = by_grpc(&world, add("accurate", &large, 1, None), "").await.unwrap_err();
+    assert_eq!((refused.status.code(), refused.status.error_info()), (Code::OutOfRange, None));
+}
+
+#[tokio::test]
+async fn json_is_served_over_http_2_too() {
+    let world = World::new().await;
+    let uri = format!("http://{}/v1/namespaces/accurate/counters/a", world.api);
+    let request = http::Request::get(uri).body(tonic::body::Body::empty()).unwrap();
+    let response = world.channel.request(request).await.unwrap();
+    assert_eq!((response.status(), response.version()), (http::StatusCode::OK, http::Version::HTTP_2));
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(json["count"], "0");
+}
+
+#[tokio::test]
 async fn the_unix_socket_serves_the_same_api_to_its_user_and_group() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");

@@ -111,8 +111,10 @@ impl World {
         let (api, admin) = (listeners.api_address(), listeners.admin_address());
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let serving = tokio::spawn(async move { server.serve(listeners, stopped).await.unwrap() });
-        let channel = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let serving = tokio::spawn(async move { server.serve(listeners, stopped).await });
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let channel = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
         let origin: http::Uri = format!("http://{api}").parse().unwrap();
         let client = CounterServiceClient::with_origin(channel.clone(), origin.clone());
         Self { api, admin, channel, origin, client, ready, stop, serving }
