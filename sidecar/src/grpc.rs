@@ -46,7 +46,7 @@ pub(crate) struct Grpc {
 
 impl Grpc {
     /// `health` is the server of `grpc.health.v1.Health`.
-    pub fn new<H>(api: Arc<Api>, health: H) -> Result<Self, tonic_reflection::server::Error>
+    pub fn new<H>(api: Arc<Api>, health: H) -> Self
     where
         H: Service<Request<Incoming>, Response = http::Response<Body>, Error = Infallible>
             + Clone
@@ -60,13 +60,16 @@ impl Grpc {
                 .register_encoded_file_descriptor_set(tallyman_api::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
+        // The descriptors are compiled in: they are whole in every build or in none.
+        let v1 = reflection().build_v1().expect("compiled-in descriptors are whole");
+        let v1alpha = reflection().build_v1alpha().expect("compiled-in descriptors are whole");
         let secondary = [
             ("/grpc.health.v1.Health/", secondary(health)),
-            ("/grpc.reflection.v1.ServerReflection/", secondary(reflection().build_v1()?)),
-            ("/grpc.reflection.v1alpha.ServerReflection/", secondary(reflection().build_v1alpha()?)),
+            ("/grpc.reflection.v1.ServerReflection/", secondary(v1)),
+            ("/grpc.reflection.v1alpha.ServerReflection/", secondary(v1alpha)),
         ];
         let counter = CounterServiceServer::new(Methods(api)).max_decoding_message_size(REQUEST_BYTES_MAX);
-        Ok(Self { counter, secondary: Arc::new(secondary) })
+        Self { counter, secondary: Arc::new(secondary) }
     }
 
     /// Answers a request. The API's own methods go straight to the generated server.

@@ -161,8 +161,12 @@ impl Api {
                     ..Default::default()
                 },
             });
-            let message = BatchGetCountResponse { results: results.collect() };
-            Ok(Reply { message, token_honoured: self.token_honoured(&namespace) == Some(true) })
+            let results: Vec<_> = results.collect();
+            let token_honoured = match results.iter().find(|result| result.status.is_none()) {
+                Some(counted) => counted.as_of.is_some(),
+                None => self.token_honoured(&namespace) == Some(true),
+            };
+            Ok(Reply { message: BatchGetCountResponse { results }, token_honoured })
         })
         .await
     }

@@ -75,14 +75,7 @@ impl Server {
 
     /// Serves until `shutdown` is there. Then nothing more is accepted, watches end, requests under way are answered or, at
     /// the end of the drain, cut off; the admin pages answer to the last.
-    ///
-    /// # Errors
-    /// When the API's own descriptors cannot be read, before anything is served.
-    pub async fn serve(
-        self,
-        listeners: Listeners,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), tonic_reflection::server::Error> {
+    pub async fn serve(self, listeners: Listeners, shutdown: impl Future<Output = ()>) {
         let Self { service, metrics, readiness, registry, drain } = self;
         let Listeners { api: tcp, unix_socket, admin: admin_tcp, .. } = listeners;
         let stop = CancellationToken::new();
@@ -90,7 +83,7 @@ impl Server {
 
         let (reporter, health_server) = tonic_health::server::health_reporter();
         let api = Arc::new(Api::new(service, metrics.clone(), stop.clone()));
-        let dispatch = Dispatch { grpc: Grpc::new(api.clone(), health_server)?, api };
+        let dispatch = Dispatch { grpc: Grpc::new(api.clone(), health_server), api };
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let connections = Connections { builder: api_connections(), permits, open: metrics.connections.clone(), drain };
         let mut api_tasks = JoinSet::new();
@@ -116,7 +109,6 @@ impl Server {
         api_tasks.join_all().await;
         admin_stop.cancel();
         admin_tasks.join_all().await;
-        Ok(())
     }
 }
 
@@ -153,7 +145,9 @@ impl Listener for TcpListener {
     async fn accept(&self) -> io::Result<TcpStream> {
         let (stream, _) = Self::accept(self).await?;
         // Replies are small and awaited; holding one back to fill a packet only delays it.
-        stream.set_nodelay(true)?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection was gone before it was served");
+        }
         Ok(stream)
     }
 }
@@ -206,6 +200,7 @@ impl Connections {
                             drop(permit);
                         });
                     }
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;

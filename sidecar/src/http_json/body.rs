@@ -28,7 +28,12 @@ pub(super) async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Statu
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Status> {
-    let text = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    let text = match bytes.trim_ascii_start().first() {
+        None => b"{}",
+        // Serde would take a list for a message, by the order of its fields; the mapping does not.
+        Some(b'[') => return Err(Status::invalid(BODY, "it is a list; allowed is an object")),
+        Some(_) => bytes,
+    };
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let message = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

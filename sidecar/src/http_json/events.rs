@@ -10,7 +10,6 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tallyman_api::proto::WatchCountResponse;
 use tallyman_api::status::Status;
-use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::status_json;
@@ -27,7 +26,7 @@ pub(super) fn response(reply: Reply<Watch>) -> Response<Body> {
         let event = tokio::select! {
             biased;
             message = watch.next() => event(message?),
-            () = tokio::time::sleep_until(Instant::now() + KEEPALIVE_EVERY) => Bytes::from_static(KEEPALIVE),
+            () = tokio::time::sleep(KEEPALIVE_EVERY) => Bytes::from_static(KEEPALIVE),
         };
         Some((Ok::<_, Infallible>(Frame::data(event)), watch))
     });
