@@ -10,13 +10,14 @@ use tallyman_api::time::Timestamp;
 use crate::counter_path::CounterPath;
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::replay;
+use crate::{replay, standalone};
 
 /// Version and commit.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("TALLYMAN_COMMIT"), ")");
 
 const AFTER_HELP: &str = "\
 Examples:
+  tallyman standalone
   tallyman add video-plays/video/42
   tallyman add account-credits/alice -- -5
   tallyman get account-credits/alice -o json
@@ -57,8 +58,8 @@ pub enum Command {
     Clear(Clear),
     /// Print a counter's count now and whenever it changes.
     Watch(Watch),
-    /// Send the rows of a CSV file as adds.
     Replay(Box<replay::Arguments>),
+    Standalone(Box<standalone::Arguments>),
     /// Print the completions for a shell.
     ///
     /// For bash: source <(tallyman completions bash)

@@ -8,16 +8,22 @@ mod counters;
 mod failure;
 mod output;
 mod replay;
+mod standalone;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let command = Arguments::command();
+    let arguments = match standalone::with_config_file(std::env::args_os().collect(), &command) {
+        Ok(arguments) => Arguments::parse_from(arguments),
+        Err(reason) => command.clone().error(ErrorKind::InvalidValue, reason).exit(),
+    };
     let format = arguments.output;
     match run(arguments) {
         Ok(code) => code,
@@ -37,6 +43,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Clear(clear) => on_runtime(counters::clear(&clear, format)),
         Command::Watch(watch) => on_runtime(counters::watch(&watch, format)),
         Command::Replay(replay) => on_runtime(replay::run(&replay, format)),
+        Command::Standalone(standalone) => on_runtime(standalone::run(*standalone, format)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "tallyman", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
