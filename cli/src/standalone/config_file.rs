@@ -1,0 +1,119 @@
+//! Options from a file: each key that neither the command line nor the environment sets becomes an argument.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::Command;
+use serde_json::Value;
+
+/// The subcommand that takes options from a file.
+const SUBCOMMAND: &str = "standalone";
+
+/// The arguments with those of the file that `--config` (or its environment variable) names; without one, as they are.
+/// `command` is the whole program's.
+///
+/// # Errors
+/// When the file cannot be read, is not an object, or has a key that is no option.
+pub fn with_config_file(arguments: Vec<OsString>, command: &Command) -> Result<Vec<OsString>, String> {
+    let given: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if !given.iter().any(|argument| argument == SUBCOMMAND) {
+        return Ok(arguments);
+    }
+    let Some(file) = value_of(&given, "--config").or_else(|| std::env::var("TALLYMAN_CONFIG").ok()) else {
+        return Ok(arguments);
+    };
+    let text = std::fs::read_to_string(&file).map_err(|error| format!("--config {file}: cannot be read: {error}"))?;
+    let options = options(command);
+    let is_set = |option: &str| {
+        let flag = format!("--{option}");
+        let on_command_line =
+            given.iter().any(|argument| *argument == flag || argument.starts_with(&format!("{flag}=")));
+        let variable = options.get(option).and_then(Option::as_ref);
+        on_command_line || variable.is_some_and(|variable| std::env::var_os(variable).is_some())
+    };
+    let added = arguments_of(&text, &options, is_set).map_err(|reason| format!("--config {file}: {reason}"))?;
+    Ok(arguments.into_iter().chain(added.into_iter().map(OsString::from)).collect())
+}
+
+/// The subcommand's long options, each with its environment variable.
+fn options(command: &Command) -> BTreeMap<String, Option<OsString>> {
+    let subcommand = command.find_subcommand(SUBCOMMAND);
+    let arguments = subcommand.into_iter().flat_map(Command::get_arguments);
+    let long = |argument: &clap::Arg| Some((argument.get_long()?.to_owned(), argument.get_env().map(OsString::from)));
+    arguments.filter_map(long).filter(|(name, _)| name != "config").collect()
+}
+
+fn value_of(given: &[String], flag: &str) -> Option<String> {
+    let at = given.iter().position(|argument| argument == flag || argument.starts_with(&format!("{flag}=")))?;
+    match given[at].split_once('=') {
+        Some((_, value)) => Some(value.to_owned()),
+        None => given.get(at + 1).cloned(),
+    }
+}
+
+/// The file's keys as arguments, without those that are set already. Pure.
+fn arguments_of(
+    text: &str,
+    options: &BTreeMap<String, Option<OsString>>,
+    is_set: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, String> {
+    let keys: BTreeMap<String, Value> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let mut arguments = Vec::new();
+    for (key, value) in keys {
+        if !options.contains_key(&key) {
+            let known: Vec<_> = options.keys().map(String::as_str).collect();
+            return Err(format!("{key}: is no option; known are {}", known.join(", ")));
+        }
+        if is_set(&key) {
+            continue;
+        }
+        let values = match value {
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        for value in values {
+            let text = match value {
+                Value::String(text) => text,
+                Value::Number(number) => number.to_string(),
+                Value::Bool(flag) => flag.to_string(),
+                other => return Err(format!("{key}: {other}: must be a text, a number, or a list of them")),
+            };
+            arguments.push(format!("--{key}={text}"));
+        }
+    }
+    Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(text: &str, set: &[&str]) -> Result<Vec<String>, String> {
+        let options = options(&crate::arguments::Arguments::command());
+        arguments_of(text, &options, |option| set.contains(&option))
+    }
+
+    #[test]
+    fn keys_are_the_long_options() {
+        let text = "data-dir: /d\nlisten: 127.0.0.1:1\nnamespaces: [a.yaml, b]\n";
+        let arguments = ["--data-dir=/d", "--listen=127.0.0.1:1", "--namespaces=a.yaml", "--namespaces=b"];
+        assert_eq!(read(text, &[]).unwrap(), arguments);
+        assert_eq!(read(r#"{"log-format": "json"}"#, &[]).unwrap(), ["--log-format=json"]);
+    }
+
+    #[test]
+    fn what_is_set_elsewhere_wins() {
+        assert_eq!(read("data-dir: /d\nadmin: 127.0.0.1:1\n", &["data-dir"]).unwrap(), ["--admin=127.0.0.1:1"]);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_with_those_that_are_known() {
+        let error = read("datadir: /d\n", &[]).unwrap_err();
+        assert!(error.contains("datadir") && error.contains("data-dir"), "{error}");
+        assert!(read("config: other.yaml\n", &[]).is_err());
+        assert!(read("listen: {port: 1}\n", &[]).is_err());
+        assert!(read("- a\n", &[]).is_err());
+    }
+}
