@@ -67,21 +67,26 @@ impl Dataset {
 
     /// Keeps slices and clock offset fresh for as long as it is polled.
     pub async fn keep_fresh(&self) {
-        let mut slices = ticks(SLICES_EVERY);
-        let mut clock = ticks(MEASURE_EVERY);
+        // Each by itself: slices that take long to read must not let the clock go unmeasured.
+        futures::join!(self.keep_clock_measured(), self.keep_slices_read());
+    }
+
+    async fn keep_clock_measured(&self) {
+        let mut ticks = ticks(MEASURE_EVERY);
         loop {
-            tokio::select! {
-                biased;
-                _ = clock.tick() => {
-                    if let Err(error) = self.clock.measure(self.events.as_ref()).await {
-                        tracing::warn!(dataset = %self.name, %error, "cannot compare the clock with the store's");
-                    }
-                }
-                _ = slices.tick() => {
-                    if let Err(error) = self.refresh_slices().await {
-                        tracing::warn!(dataset = %self.name, %error, "cannot read the slices");
-                    }
-                }
+            ticks.tick().await;
+            if let Err(error) = self.clock.measure(self.events.as_ref()).await {
+                tracing::warn!(dataset = %self.name, %error, "cannot compare the clock with the store's");
+            }
+        }
+    }
+
+    async fn keep_slices_read(&self) {
+        let mut ticks = ticks(SLICES_EVERY);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.refresh_slices().await {
+                tracing::warn!(dataset = %self.name, %error, "cannot read the slices");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The rollup pipeline: rollup events in, checkpoints out.
 //!
 //! `touched` → `queue` by XXH3 → a `coalescing` set per window → batches → [`crate::aggregation::roll_up`] → back on
-//! the queue or done. [`sweep()`] finds what never arrived. The same code runs in `standalone` and in the rollup server.
+//! the queue or done. A [`Sweep`] finds what never arrived. The same code runs in `standalone` and in the rollup server.
 
 mod coalescing;
 mod consumer;
@@ -10,6 +10,6 @@ mod queue;
 mod server;
 mod sweep;
 
-pub use queue::{Queues, Refused};
+pub use queue::{Ended, Queues, Refused};
 pub use server::{Options, RollupServer, Statistics};
-pub use sweep::{SweepReport, sweep};
+pub use sweep::{Sweep, SweepReport};

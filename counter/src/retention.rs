@@ -11,13 +11,23 @@ use crate::aggregation::{self, RolledUp, ScanBudget, roll_up};
 use crate::configuration::{Retention, TimePartition};
 use crate::dataset::Dataset;
 use crate::model::{CounterKey, SliceState, Timestamp};
-use crate::pipeline::sweep;
+use crate::pipeline::Sweep;
 use crate::store::{RollupRow, Share};
 
 /// How far ahead slices are created.
-const AHEAD: Duration = Duration::from_secs(3 * 24 * 3600);
-/// The most slices created ahead: short ones reach less far.
-const AHEAD_SLICES_MAX: usize = 100;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// At least so far, and…
+    pub span: Duration,
+    /// …no more than so many: short slices reach less far.
+    pub slices_max: usize,
+}
+
+impl Ahead {
+    /// Three days: long enough for somebody to mend what keeps slices from being created.
+    pub const USUAL: Self = Self { span: Duration::from_secs(3 * 24 * 3600), slices_max: 100 };
+}
+
 /// Events of scans in memory at once, while closing.
 const SCANNED_EVENTS: u32 = 16_384;
 
@@ -58,15 +68,21 @@ pub struct Report {
     pub dropped: usize,
 }
 
-/// Creates the slices that are missing up to three days ahead, with these settings.
+/// Creates the slices that are missing ahead of now, with these settings.
 ///
 /// # Errors
 /// When the store fails, or the settings make no slice.
-pub async fn create_ahead(dataset: &Dataset, partition: TimePartition) -> Result<usize, Error> {
+pub async fn create_ahead(dataset: &Dataset, partition: TimePartition, ahead: Ahead) -> Result<usize, Error> {
     dataset.refresh_slices().await?;
     let slices = dataset.slices();
-    let now = dataset.clock.clock().now();
-    let missing = ahead::missing(slices.end(), now, partition)?;
+    // A slice lasts, and so would the mistake of a wrong clock.
+    let skew = slices.max_clock_skew().unwrap_or(partition.settings.max_clock_skew);
+    let now = dataset.clock.now(skew).map_err(aggregation::Error::from)?;
+    // A creation that was cut short left a record without its table.
+    for record in slices.records().iter().filter(|record| record.end > now) {
+        dataset.events.create_slice(record.clone()).await?;
+    }
+    let missing = ahead::missing(slices.end(), now, partition, ahead)?;
     let created = missing.len();
     for record in missing {
         dataset.events.create_slice(record).await?;
@@ -89,6 +105,10 @@ pub async fn close_and_drop(dataset: &Dataset, retention: Retention) -> Result<R
     let now = dataset.clock.now(skew).map_err(aggregation::Error::from)?;
     let boundary = slices.boundary(now);
     let mut report = Report::default();
+    // A drop that was cut short is finished: as drops go in order and stop at a failure, it can only be the last one.
+    if let Some(last) = slices.records().iter().rfind(|slice| slice.state == SliceState::Dropped) {
+        dataset.events.set_slice_state(last.start, SliceState::Dropped).await?;
+    }
     // Oldest first: a certificate speaks of everything before the slice's end.
     for slice in slices.records() {
         let mut state = slice.state;
@@ -116,19 +136,15 @@ pub async fn close_and_drop(dataset: &Dataset, retention: Retention) -> Result<R
 /// before `end` can be acknowledged any more, and no checkpoint ever goes back.
 async fn cover(dataset: &Dataset, slice_start: Timestamp, end: Timestamp) -> Result<(), Error> {
     let budget = ScanBudget::new(SCANNED_EVENTS);
-    let mut outcome = Ok(());
-    sweep(dataset.rollups.as_ref(), Share::ALL, async |counter: CounterKey| {
-        if outcome.is_err() {
-            return;
+    let mut sweep = Sweep::new(dataset.rollups.as_ref(), Share::ALL);
+    while let Some(unrolled) = sweep.next().await? {
+        for counter in unrolled {
+            if !cover_counter(dataset, &budget, &counter, end).await? {
+                return Err(Error::NotCovered { slice_start, counter });
+            }
         }
-        outcome = match cover_counter(dataset, &budget, &counter, end).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::NotCovered { slice_start, counter }),
-            Err(error) => Err(error.into()),
-        };
-    })
-    .await?;
-    outcome
+    }
+    Ok(())
 }
 
 /// Whether the counter's checkpoint, moved on if need be, covers what was acknowledged before `end`.

@@ -102,7 +102,7 @@ async fn a_million_counters_in_one_window_stay_within_the_queues_capacity_and_no
     let dataset = Dataset::new("d".to_owned(), Arc::new(store.clone()), Arc::new(store.clone()), clock);
     dataset.refresh().await.unwrap();
     let settings = settings();
-    retention::create_ahead(&dataset, settings.time_partition).await.unwrap();
+    retention::create_ahead(&dataset, settings.time_partition, retention::Ahead::USUAL).await.unwrap();
     write_all(&store, &dataset).await;
     let configuration = Arc::new(NamespaceConfiguration {
         namespace: NamespaceName::new("ns").unwrap(),

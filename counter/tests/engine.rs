@@ -100,7 +100,7 @@ impl Engine {
         let dataset = Dataset::new("d".to_owned(), Arc::new(store.clone()), Arc::new(store.clone()), clock.clone());
         dataset.refresh().await.unwrap();
         let settings = settings(accuracy);
-        retention::create_ahead(&dataset, settings.time_partition).await.unwrap();
+        retention::create_ahead(&dataset, settings.time_partition, retention::Ahead::USUAL).await.unwrap();
         let touched = TouchedCounters::new(1 << 20);
         let service = Arc::new(CounterService::new("test", clock.clone(), touched.clone(), Limits::default()));
         let rollups = RollupServer::new(Options::new("here"));

@@ -15,7 +15,7 @@ use tallyman_counter::model::{CounterName, NamespaceName};
 use tallyman_counter::namespace::Namespace;
 use tallyman_counter::opening::Opener;
 use tallyman_counter::pipeline::{Options, RollupServer};
-use tallyman_counter::retention;
+use tallyman_counter::retention::{self, Ahead};
 use tallyman_counter::service::{CounterService, Limits};
 use tallyman_counter::store;
 
@@ -134,7 +134,7 @@ impl Engine {
     async fn keep_slices(&self) {
         for used in &self.in_use.load_full().datasets {
             let dataset = &used.dataset;
-            match retention::create_ahead(dataset, used.settings.time_partition).await {
+            match retention::create_ahead(dataset, used.settings.time_partition, Ahead::USUAL).await {
                 Ok(0) => {}
                 Ok(created) => tracing::info!(dataset = %dataset.name, created, "slices created"),
                 Err(error) => tracing::error!(dataset = %dataset.name, %error, "slices cannot be created"),
@@ -210,7 +210,7 @@ impl Engine {
 /// Makes a dataset ready for its first request.
 async fn prepare(used: &Used) -> Result<(), retention::Error> {
     used.dataset.refresh().await?;
-    retention::create_ahead(&used.dataset, used.settings.time_partition).await.map(drop)
+    retention::create_ahead(&used.dataset, used.settings.time_partition, Ahead::USUAL).await.map(drop)
 }
 
 /// Each dataset once, with the settings of its first namespace by name, and where others want other settings. Those are

@@ -1,6 +1,6 @@
 //! Reads of durable counters: the last rollup, or the last rollup and every event since.
 
-use super::rollup::base;
+use super::rollup::{CACHE_TIMEOUT, covered, offer};
 use super::window::tally;
 use super::{Error, Result, ScanBudget};
 use crate::dataset::Dataset;
@@ -13,7 +13,8 @@ pub struct Reading {
     /// The count.
     pub count: i128,
     /// For the last rollup: every acknowledged event up to this time is in the count, and no later one. For an accurate
-    /// count: every mutation that was acknowledged before this time is in it.
+    /// count: every mutation that was acknowledged before this time is in it, and it is the time of the read, unless the clock
+    /// is not trusted.
     pub as_of: Timestamp,
     /// Whether anything was ever written to the counter, as far as this read saw.
     pub written: bool,
@@ -25,24 +26,21 @@ pub struct Reading {
 /// When the rollup store does not answer.
 pub async fn last_rollup(dataset: &Dataset, cache: Option<&dyn RollupCache>, counter: &CounterKey) -> Result<Reading> {
     if let Some(cache) = cache {
-        match cache.get(counter).await {
-            Ok(Some(checkpoint)) => {
+        match tokio::time::timeout(CACHE_TIMEOUT, cache.get(counter)).await {
+            Ok(Ok(Some(checkpoint))) => {
                 let (count, as_of) = (checkpoint.last_rollup_count, checkpoint.last_rollup_ts);
                 return Ok(Reading { count, as_of, written: true });
             }
-            Ok(None) => {}
-            Err(error) => tracing::debug!(%counter, %error, "the cache does not answer"),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::debug!(%counter, %error, "the cache does not answer"),
+            Err(_) => tracing::debug!(%counter, "the cache does not answer in time"),
         }
     }
     let slices = dataset.slices();
     let never = never_rolled_up_as_of(dataset, &slices);
     let row = dataset.rollups.read(counter).await?;
     if let Some(checkpoint) = row.and_then(|row| row.checkpoint) {
-        if let Some(cache) = cache
-            && let Err(error) = cache.offer(counter, checkpoint).await
-        {
-            tracing::debug!(%counter, %error, "the cache did not take a checkpoint");
-        }
+        offer(cache, counter, checkpoint).await;
         let (count, as_of) = (checkpoint.last_rollup_count, checkpoint.last_rollup_ts);
         return Ok(Reading { count, as_of, written: true });
     }
@@ -74,19 +72,23 @@ pub async fn count_accurately(dataset: &Dataset, budget: &ScanBudget, counter: &
 }
 
 async fn count_accurately_once(dataset: &Dataset, budget: &ScanBudget, counter: &CounterKey) -> Result<Reading> {
-    let as_of = dataset.clock.clock().now();
-    if dataset.slices().start().is_none() {
+    if dataset.slices().is_empty() {
         dataset.refresh_slices().await?;
     }
     let mut slices = dataset.slices();
+    let skew = slices.max_clock_skew().ok_or(Error::NoSlices)?;
+    let now = dataset.clock.now(skew);
     let Some(row) = dataset.rollups.read(counter).await? else {
+        let as_of = now.unwrap_or(Timestamp::EPOCH);
         return Ok(Reading { count: 0, as_of, written: false });
     };
+    let after = covered(&slices, &row);
+    // By a clock that is not trusted, "now" might promise what is yet to come; what the row covers is true by any clock.
+    let as_of = now.unwrap_or(row.checkpoint.map_or(Timestamp::EPOCH, |checkpoint| checkpoint.last_rollup_ts));
     let base_count = row.checkpoint.map_or(0, |checkpoint| checkpoint.last_rollup_count);
     let (Some(last_write_ts), true) = (row.last_write_ts, row.is_unrolled()) else {
         return Ok(Reading { count: base_count, as_of, written: true });
     };
-    let after = base(&slices, counter, &row)?;
     if slices.end().is_none_or(|end| last_write_ts >= end) {
         // Written in a slice that is newer than our view. What the row covers was decided by the older view above.
         dataset.refresh_slices().await?;

@@ -1,10 +1,15 @@
 //! The rollup of one counter: the window between its checkpoint and the immutable boundary becomes the next checkpoint.
 
+use std::time::Duration;
+
 use super::window::{Tally, tally};
 use super::{Error, Result, ScanBudget};
 use crate::dataset::Dataset;
 use crate::model::{Checkpoint, CounterKey, Slices, Timestamp};
 use crate::store::{RollupCache, RollupRow};
+
+/// How long a cache may take to answer; reads and rollups go on without it.
+pub(super) const CACHE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What a rollup found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +68,7 @@ pub async fn roll_up(
         offer(cache, counter, checkpoint).await;
         return Ok(RolledUp::Unchanged { checkpoint, unrolled: row.is_unrolled() });
     }
-    let after = base(&slices, counter, &row)?;
+    let after = covered(&slices, &row);
     // Beyond last_write_ts nothing was acknowledged before the boundary.
     let until = row.last_write_ts.map_or(after, |last_write_ts| last_write_ts.min(through));
     let window = if until > after {
@@ -79,26 +84,22 @@ pub async fn roll_up(
     Ok(RolledUp::Advanced { checkpoint, unrolled, events: window.events })
 }
 
-/// The time up to which the row, or the certificate of a closed slice, covers every acknowledged event of the counter.
-pub(super) fn base(slices: &Slices, counter: &CounterKey, row: &RollupRow) -> Result<Timestamp> {
-    let oldest = slices.start().ok_or(Error::NoSlices)?;
-    let covered = match row.checkpoint {
-        Some(checkpoint) if checkpoint.last_rollup_ts < oldest.previous() && row.is_unrolled() => {
-            let checkpoint = checkpoint.last_rollup_ts;
-            return Err(Error::HistoryMissing { counter: counter.clone(), checkpoint, oldest });
-        }
+/// The time up to which every acknowledged event of the counter is covered: by its checkpoint, by the certificate of a closed
+/// slice, or because nothing was acknowledged before its mark. Without a mark nothing was acknowledged at all.
+pub(super) fn covered(slices: &Slices, row: &RollupRow) -> Timestamp {
+    let by_row = match row.checkpoint {
         Some(checkpoint) => checkpoint.last_rollup_ts,
-        // Without a mark no event was acknowledged; looking at all of them is safe where a mark is still on its way.
-        None => row.first_write_ts.map_or(oldest, |first| first.max(oldest)).previous(),
+        None => row.first_write_ts.map_or(Timestamp::MAX, Timestamp::previous),
     };
-    Ok(covered.max(slices.certified_until().previous()))
+    by_row.max(slices.certified_until().previous())
 }
 
 /// Every rollup offers its checkpoint, changed or not, so that a lost cache write does not stay.
-async fn offer(cache: Option<&dyn RollupCache>, counter: &CounterKey, checkpoint: Checkpoint) {
-    if let Some(cache) = cache
-        && let Err(error) = cache.offer(counter, checkpoint).await
-    {
-        tracing::debug!(%counter, %error, "the cache did not take a checkpoint");
+pub(super) async fn offer(cache: Option<&dyn RollupCache>, counter: &CounterKey, checkpoint: Checkpoint) {
+    let Some(cache) = cache else { return };
+    match tokio::time::timeout(CACHE_TIMEOUT, cache.offer(counter, checkpoint)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%counter, %error, "the cache did not take a checkpoint"),
+        Err(_) => tracing::debug!(%counter, "the cache does not answer"),
     }
 }

@@ -104,10 +104,17 @@ impl TouchedCounters {
     /// Sends what is gathered, every 100 ms while there is something, for as long as it is polled.
     pub async fn run(&self) {
         loop {
-            self.some.notified().await;
+            // Looked at first: the notice may have gone to a loop that was stopped.
+            while self.is_empty() {
+                self.some.notified().await;
+            }
             tokio::time::sleep(FLUSH_EVERY).await;
             self.flush().await;
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).counters.is_empty()
     }
 
     /// Sends what is gathered now.

@@ -12,21 +12,20 @@ pub struct Slices {
 }
 
 impl Slices {
-    /// Takes the records in any order. What lies behind a gap is left out, as if it were not created yet: a writer refuses
-    /// its event times and no boundary passes the gap. A record that starts inside another is left out too: two creators
-    /// raced with different widths, and no process can have used the one that does not follow on.
+    /// Takes the records in any order. The first slice starts at the epoch and each next one where the last ends: as the first
+    /// record of a start wins, there is one such chain, however creators raced or stalled, and all processes see the same. A
+    /// record that does not follow on belongs to a creator that lost, and was never used. What lies behind a gap is left out,
+    /// as if it were not created yet: a writer refuses its event times and no boundary passes the gap.
     #[must_use]
     pub fn new(mut records: Vec<SliceRecord>) -> Self {
         records.sort_by_key(|record| record.start);
-        let mut contiguous: Vec<SliceRecord> = Vec::with_capacity(records.len());
+        let mut chain: Vec<SliceRecord> = Vec::with_capacity(records.len());
         for record in records {
-            match contiguous.last() {
-                Some(last) if record.start < last.end => {}
-                Some(last) if record.start > last.end => break,
-                _ => contiguous.push(record),
+            if record.start == chain.last().map_or(Timestamp::EPOCH, |last| last.end) {
+                chain.push(record);
             }
         }
-        Self { records: contiguous }
+        Self { records: chain }
     }
 
     /// The records, oldest first.
@@ -57,10 +56,10 @@ impl Slices {
         certified.last().map_or(Timestamp::MIN, |record| record.end)
     }
 
-    /// The start of the oldest slice known.
+    /// Whether no slice is known.
     #[must_use]
-    pub fn start(&self) -> Option<Timestamp> {
-        self.records.first().map(|record| record.start)
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
     }
 
     /// The immutable boundary at `now`: no event before it can still be acknowledged. Each open slice holds it back by its
@@ -154,6 +153,11 @@ mod tests {
         let slices = Slices::new(vec![slice(0, 100, settings(5, 10, 1)), slice(200, 300, settings(5, 10, 1))]);
         assert_eq!(slices.end(), Some(at(100)));
         assert!(slices.accepting(at(250)).is_none());
+    }
+
+    #[test]
+    fn a_chain_that_does_not_start_at_the_epoch_is_none() {
+        assert!(Slices::new(vec![slice(100, 200, settings(5, 10, 1))]).is_empty());
     }
 
     #[test]

@@ -156,18 +156,20 @@ impl Consumer {
 
     /// Puts the counter back on its queue where it is not done with.
     fn put_back(&self, durable: &DurableNamespace, counter: &CounterKey, result: &aggregation::Result<RolledUp>) {
-        let back = match result {
-            Ok(RolledUp::NeverWritten) => false,
-            Ok(rolled_up) => match durable.settings.cardinality {
-                Cardinality::Low => (self.owns)(counter),
-                Cardinality::High => rolled_up.is_unrolled(),
-            },
-            Err(_) => true,
-        };
-        // When draining, the counter is left to the sweep of the server that starts next. When its queue is full, to that of
-        // this one: the queue counts what it refuses.
-        if back && *self.phase.borrow() != Phase::Drain {
+        // When draining, the counter is left to the sweep of the server that starts next.
+        if *self.phase.borrow() == Phase::Drain {
+            return;
+        }
+        let unrolled = result.as_ref().map_or(true, RolledUp::is_unrolled);
+        let owned = durable.settings.cardinality == Cardinality::High || (self.owns)(counter);
+        if unrolled && owned {
+            // When its queue is full, it is left to this server's sweep: the queue counts what it refuses.
             let _ = self.queues.insert(&counter.name);
+        } else if owned
+            && durable.settings.cardinality == Cardinality::Low
+            && !matches!(result, Ok(RolledUp::NeverWritten))
+        {
+            self.queues.circulate(&counter.name);
         }
     }
 }

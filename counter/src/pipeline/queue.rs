@@ -1,7 +1,7 @@
 //! The queues of one namespace: counters by XXH3 of their names, gathered for a coalescing window.
 
 use std::num::NonZeroU16;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -15,6 +15,11 @@ use crate::model::CounterName;
 #[error("the queue is full")]
 pub struct Refused;
 
+/// These queues have no consumers any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("other queues took the place of these")]
+pub struct Ended;
+
 /// One queue and its bound. What its consumer works on counts as well.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -27,6 +32,8 @@ pub(super) struct Queue {
     draining_bytes: AtomicUsize,
     capacity_bytes: usize,
     refused: AtomicU64,
+    /// Nobody consumes it any more: other queues took its place.
+    ended: AtomicBool,
 }
 
 impl Queue {
@@ -38,13 +45,14 @@ impl Queue {
             draining_bytes: AtomicUsize::new(0),
             capacity_bytes,
             refused: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         }
     }
 
-    fn insert(&self, name: &CounterName) -> Result<(), Refused> {
+    fn insert(&self, name: &CounterName, capacity_bytes: usize) -> Result<(), Refused> {
         let inserted = {
             let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = self.capacity_bytes.saturating_sub(self.draining_bytes.load(Ordering::Relaxed));
+            let room = capacity_bytes.saturating_sub(self.draining_bytes.load(Ordering::Relaxed));
             set.insert(name.as_str(), room)
         };
         match inserted {
@@ -104,24 +112,45 @@ impl Queues {
     /// When the queue's memory is used up. It is counted: [`Queues::refused`].
     pub fn insert(&self, name: &CounterName) -> Result<(), Refused> {
         let queue = self.queue(name);
-        let inserted = queue.insert(name);
+        let inserted = queue.insert(name, queue.capacity_bytes);
         if inserted.is_err() {
             queue.refused.fetch_add(1, Ordering::Relaxed);
         }
         inserted
     }
 
+    /// Puts a counter that has nothing to be rolled up back into circulation, unless its queue is filling up: those that have
+    /// come first. What stays away here comes back when it is touched.
+    pub fn circulate(&self, name: &CounterName) {
+        let queue = self.queue(name);
+        let _ = queue.insert(name, queue.capacity_bytes / 2);
+    }
+
     /// Puts a counter on its queue, waiting for room. For what comes from the store, not from clients.
-    pub async fn insert_when_there_is_room(&self, name: &CounterName) {
+    ///
+    /// # Errors
+    /// When other queues took the place of these; the counter is on none.
+    pub async fn insert_when_there_is_room(&self, name: &CounterName) -> Result<(), Ended> {
         let queue = self.queue(name);
         loop {
             let room = queue.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            if queue.insert(name).is_ok() {
-                return;
+            if queue.ended.load(Ordering::Acquire) {
+                return Err(Ended);
+            }
+            if queue.insert(name, queue.capacity_bytes).is_ok() {
+                return Ok(());
             }
             room.await;
+        }
+    }
+
+    /// Other queues take the place of these: whoever waits for room is told.
+    pub(super) fn end(&self) {
+        for queue in &self.queues {
+            queue.ended.store(true, Ordering::Release);
+            queue.room.notify_waiters();
         }
     }
 

@@ -11,8 +11,8 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::consumer::{Consumer, Counts, Phase};
-use super::queue::Queues;
-use super::sweep::{SweepReport, sweep};
+use super::queue::{Ended, Queues};
+use super::sweep::{Sweep, SweepReport};
 use crate::aggregation::ScanBudget;
 use crate::configuration::Queue;
 use crate::dataset::Dataset;
@@ -158,23 +158,28 @@ impl RollupServer {
         self.pipelines.store(Arc::new(pipelines));
         join_all(replaced.into_iter().map(|(old, new)| async move {
             let in_hand = old.end(Phase::HandOver).await;
-            // The consumers first: they make the room.
-            self.start(&new).await;
-            for name in in_hand {
-                new.queues.insert_when_there_is_room(&name).await;
-            }
             if !Arc::ptr_eq(&old.queues, &new.queues) {
-                self.refused_by_ended.fetch_add(old.queues.refused(), Ordering::Relaxed);
+                self.end_queues(&old);
             }
+            for name in in_hand {
+                // Smaller queues may not hold it all. They count what they refuse, and a sweep follows.
+                let _ = new.queues.insert(&name);
+            }
+            self.start(&new).await;
         }))
         .await;
         for old in gone {
             old.end(Phase::HandOver).await;
-            self.refused_by_ended.fetch_add(old.queues.refused(), Ordering::Relaxed);
+            self.end_queues(&old);
         }
         for pipeline in self.pipelines.load().values() {
             self.start(pipeline).await;
         }
+    }
+
+    fn end_queues(&self, old: &Pipeline) {
+        old.queues.end();
+        self.refused_by_ended.fetch_add(old.queues.refused(), Ordering::Relaxed);
     }
 
     fn pipeline(&self, namespace: Namespace, old: Option<&Arc<Pipeline>>) -> Arc<Pipeline> {
@@ -224,29 +229,52 @@ impl RollupServer {
         counters.iter().filter(|name| pipeline.queues.insert(name).is_ok()).count()
     }
 
-    /// Sweeps this server's share of every dataset once, queueing what was written and not rolled up.
+    /// Sweeps this server's share of every dataset once, queueing what was written and not rolled up. All datasets are swept,
+    /// whatever becomes of the others.
     ///
     /// # Errors
-    /// When a rollup table cannot be read whole.
+    /// The first of those that kept a rollup table from being read whole.
     pub async fn sweep_once(&self) -> store::Result<SweepReport> {
         let pipelines = self.pipelines.load_full();
-        let mut datasets: BTreeMap<&str, &Arc<Dataset>> = BTreeMap::new();
+        let mut datasets: Vec<&Arc<Dataset>> = Vec::new();
         for durable in pipelines.values().filter_map(|pipeline| pipeline.namespace.durable()) {
-            datasets.insert(&durable.dataset.name, &durable.dataset);
+            if !datasets.iter().any(|dataset| Arc::ptr_eq(dataset, &durable.dataset)) {
+                datasets.push(&durable.dataset);
+            }
         }
-        let share = self.share();
+        let swept = join_all(datasets.into_iter().map(|dataset| self.sweep_dataset(dataset))).await;
         let mut total = SweepReport::default();
-        for dataset in datasets.values() {
-            let report = sweep(dataset.rollups.as_ref(), share, async |counter: CounterKey| {
-                if let Some(pipeline) = pipelines.get(&counter.namespace) {
-                    pipeline.queues.insert_when_there_is_room(&counter.name).await;
-                }
-            })
-            .await?;
+        for report in swept {
+            let report = report?;
             total.rows += report.rows;
             total.unrolled += report.unrolled;
         }
         Ok(total)
+    }
+
+    async fn sweep_dataset(&self, dataset: &Dataset) -> store::Result<SweepReport> {
+        let mut sweep = Sweep::new(dataset.rollups.as_ref(), self.share());
+        while let Some(unrolled) = sweep.next().await? {
+            for counter in unrolled {
+                self.queue_when_there_is_room(&counter).await;
+            }
+        }
+        Ok(sweep.report)
+    }
+
+    /// Puts a counter on its queue, whichever that is by the time there is room.
+    async fn queue_when_there_is_room(&self, counter: &CounterKey) {
+        loop {
+            let Some(queues) = self.pipelines.load().get(&counter.namespace).map(|pipeline| pipeline.queues.clone())
+            else {
+                return;
+            };
+            match queues.insert_when_there_is_room(&counter.name).await {
+                Ok(()) => return,
+                // The new queues are there before the old ones end.
+                Err(Ended) => {}
+            }
+        }
     }
 
     fn share(&self) -> Share {
@@ -291,6 +319,9 @@ impl RollupServer {
         let _changing = self.changing.lock().await;
         let pipelines = self.pipelines.swap(Arc::default());
         join_all(pipelines.values().map(|pipeline| pipeline.end(Phase::Drain))).await;
+        for pipeline in pipelines.values() {
+            self.end_queues(pipeline);
+        }
     }
 
     /// What was done so far, and what waits.

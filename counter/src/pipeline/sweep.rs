@@ -1,7 +1,7 @@
 //! Sweeps: what was written and not rolled up, found in the rollup table, whatever became of its rollup event.
 
 use crate::model::CounterKey;
-use crate::store::{self, RollupStore, Share};
+use crate::store::{self, Cursor, RollupStore, Share};
 
 /// Rows read at a time.
 const PAGE_ROWS: usize = 1_000;
@@ -15,29 +15,38 @@ pub struct SweepReport {
     pub unrolled: u64,
 }
 
-/// Reads a share of a dataset's rollup rows and hands over the counters that may have acknowledged events not yet rolled up.
-///
-/// # Errors
-/// When a page cannot be read; what was found until then has been handed over.
-pub async fn sweep(
-    rollups: &dyn RollupStore,
+/// A reading of a share of a dataset's rollup rows, page by page.
+pub struct Sweep<'a> {
+    rollups: &'a dyn RollupStore,
     share: Share,
-    mut found: impl AsyncFnMut(CounterKey),
-) -> store::Result<SweepReport> {
-    let mut report = SweepReport::default();
-    let mut from = None;
-    loop {
-        let page = rollups.list(share, from.take(), PAGE_ROWS).await?;
-        for (counter, row) in page.rows {
-            report.rows += 1;
-            if row.is_unrolled() {
-                report.unrolled += 1;
-                found(counter).await;
-            }
+    from: Option<Cursor>,
+    ended: bool,
+    /// What it has seen so far.
+    pub report: SweepReport,
+}
+
+impl<'a> Sweep<'a> {
+    /// A sweep that has read nothing yet.
+    #[must_use]
+    pub fn new(rollups: &'a dyn RollupStore, share: Share) -> Self {
+        Self { rollups, share, from: None, ended: false, report: SweepReport::default() }
+    }
+
+    /// The counters of the next page that may have acknowledged events not yet rolled up; `None` after the last page.
+    ///
+    /// # Errors
+    /// When the page cannot be read; asking again tries it again.
+    pub async fn next(&mut self) -> store::Result<Option<Vec<CounterKey>>> {
+        if self.ended {
+            return Ok(None);
         }
-        match page.next {
-            Some(next) => from = Some(next),
-            None => return Ok(report),
-        }
+        let page = self.rollups.list(self.share, self.from.clone(), PAGE_ROWS).await?;
+        self.report.rows += page.rows.len() as u64;
+        let unrolled: Vec<_> =
+            page.rows.into_iter().filter(|(_, row)| row.is_unrolled()).map(|(counter, _)| counter).collect();
+        self.report.unrolled += unrolled.len() as u64;
+        self.ended = page.next.is_none();
+        self.from = page.next;
+        Ok(Some(unrolled))
     }
 }

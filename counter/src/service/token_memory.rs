@@ -25,6 +25,8 @@ struct Generations {
     previous: HashMap<u128, EventItem, FixedState>,
     /// When `current` was begun, on the monotonic clock.
     begun: Duration,
+    /// The longest that any token has to be remembered: datasets differ in their limits.
+    remember_for: Duration,
 }
 
 /// What the memory knows of a token.
@@ -48,7 +50,8 @@ impl TokenMemory {
         let key = fingerprint(counter, event);
         let now = self.clock.monotonic();
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(generations.begun) >= remember_for {
+        generations.remember_for = generations.remember_for.max(remember_for);
+        if now.saturating_sub(generations.begun) >= generations.remember_for {
             generations.previous = std::mem::take(&mut generations.current);
             generations.begun = now;
         }

@@ -33,18 +33,19 @@ impl Default for TouchMemory {
 
 impl TouchMemory {
     /// What has to be durable in the counter's row before an event at `event_time` is acknowledged; `None` when it is
-    /// already. No event that this process accepts from now on is older than `oldest_acceptable`: a mark that low is written
-    /// once.
+    /// already. No event that this process accepts from now on is older than `oldest_acceptable`: a mark that low is good for
+    /// all of them. Each touch says both: should the row have been deleted meanwhile, with its namespace, what is remembered
+    /// here misleads for no longer than `last_write_ts` reaches ahead.
     pub fn needed(&self, counter: &CounterName, event_time: Timestamp, oldest_acceptable: Timestamp) -> Option<Touch> {
         let durable = self.durable.get(counter);
-        let last_known = durable.is_some_and(|durable| durable.last_write_ts >= event_time);
-        let first_known = durable.is_some_and(|durable| durable.first_write_ts <= event_time);
-        if last_known && first_known {
+        let known =
+            durable.is_some_and(|known| known.first_write_ts <= event_time && event_time <= known.last_write_ts);
+        if known {
             return None;
         }
         Some(Touch {
-            last_write_ts: (!last_known).then(|| event_time.rounded_up(LAST_WRITE_STEP)),
-            first_write_ts: (!first_known).then(|| event_time.min(oldest_acceptable)),
+            last_write_ts: Some(event_time.rounded_up(LAST_WRITE_STEP)),
+            first_write_ts: Some(event_time.min(oldest_acceptable)),
         })
     }
 
@@ -80,8 +81,8 @@ mod tests {
         assert_eq!(memory.needed(&counter, at(6_000_000), at(4_000_000)), None);
         assert_eq!(memory.needed(&counter, at(4_000_000), at(4_000_000)), None);
         let later = memory.needed(&counter, at(6_000_001), at(4_000_000)).unwrap();
-        assert_eq!(later, Touch { last_write_ts: Some(at(7_000_000)), first_write_ts: None });
+        assert_eq!(later, Touch { last_write_ts: Some(at(7_000_000)), first_write_ts: Some(at(4_000_000)) });
         let earlier = memory.needed(&counter, at(3_999_999), at(3_999_990)).unwrap();
-        assert_eq!(earlier, Touch { last_write_ts: None, first_write_ts: Some(at(3_999_990)) });
+        assert_eq!(earlier, Touch { last_write_ts: Some(at(4_000_000)), first_write_ts: Some(at(3_999_990)) });
     }
 }

@@ -7,6 +7,7 @@ use futures::{Stream, stream};
 use tokio::time::Instant;
 
 use super::{Count, CounterService, Result, counter};
+use crate::namespace::DurableNamespace;
 
 /// The least time between two messages of one watch.
 const WATCH_EVERY: Duration = Duration::from_millis(100);
@@ -15,6 +16,7 @@ struct Watch {
     service: Arc<CounterService>,
     namespace: String,
     counter_name: String,
+    is_accurate: bool,
     last: Option<Count>,
     next_read: Instant,
     ended: bool,
@@ -27,7 +29,11 @@ impl Watch {
             tokio::time::sleep_until(self.next_read).await;
             let count = self.service.get_count(&self.namespace, &self.counter_name, None, None).await;
             self.next_read = Instant::now() + WATCH_EVERY;
-            let count = count?;
+            let mut count = count?;
+            if self.is_accurate {
+                // Whatever was acknowledged before the last message is in this one as well.
+                count.as_of = count.as_of.max(self.last.and_then(|last| last.as_of));
+            }
             if self.last.is_none_or(|last| is_news(last, count)) {
                 self.last = Some(count);
                 return Ok(count);
@@ -52,12 +58,13 @@ impl CounterService {
         namespace: &str,
         counter_name: &str,
     ) -> Result<impl Stream<Item = Result<Count>> + Send + use<>> {
-        self.served(namespace)?;
+        let is_accurate = self.served(namespace)?.namespace.durable().is_some_and(DurableNamespace::is_accurate);
         counter(counter_name, "counter_name")?;
         let watch = Watch {
             service: self.clone(),
             namespace: namespace.to_owned(),
             counter_name: counter_name.to_owned(),
+            is_accurate,
             last: None,
             next_read: Instant::now(),
             ended: false,

@@ -122,7 +122,7 @@ impl CounterService {
         };
         let mut results = Vec::with_capacity(mutations.len());
         let mut pending = Vec::with_capacity(mutations.len());
-        let slices = self.slices_for(durable, &mutations).await;
+        let slices = self.slices_for(durable, &mutations, until).await;
         let now = slices.max_clock_skew().map(|skew| durable.dataset.clock.now(skew));
         for (index, mutation) in mutations.into_iter().enumerate() {
             let checked = mutation.and_then(|mutation| {
@@ -149,7 +149,12 @@ impl CounterService {
     }
 
     /// The slices as this process knows them; read again where an event lies beyond the last one.
-    async fn slices_for(&self, durable: &DurableNamespace, mutations: &[Result<Mutation>]) -> Arc<Slices> {
+    async fn slices_for(
+        &self,
+        durable: &DurableNamespace,
+        mutations: &[Result<Mutation>],
+        until: Instant,
+    ) -> Arc<Slices> {
         let slices = durable.dataset.slices();
         let times = mutations.iter().flatten().map(|mutation| mutation.token.generation_time);
         let limit = durable.settings.time_partition.settings.accept_limit;
@@ -158,7 +163,7 @@ impl CounterService {
             None => true,
             Some(end) => times.into_iter().any(|time| time >= end && plausible(time)),
         };
-        if beyond && durable.dataset.refresh_slices().await.is_ok() {
+        if beyond && let Ok(Ok(())) = tokio::time::timeout_at(until, durable.dataset.refresh_slices()).await {
             return durable.dataset.slices();
         }
         slices
@@ -213,8 +218,9 @@ impl CounterService {
                     mutation.failure.get_or_insert(store::Error::Timeout { reason: "the deadline passed".to_owned() });
                 }
             }
-            // Asked anew after the store's answer, and trusted only if the clock still is.
-            let now = durable.dataset.slices().max_clock_skew().map(|skew| durable.dataset.clock.now(skew));
+            // Asked anew after the store's answer, and trusted only if the clock still is, by the events' own slices.
+            let skew = pending.iter().map(|mutation| mutation.settings.max_clock_skew).min();
+            let now = skew.map(|skew| durable.dataset.clock.now(skew));
             let again = in_time && Instant::now() + wait < until;
             pending.retain(|mutation| {
                 let result = match (&mutation.failure, &now) {

@@ -22,7 +22,7 @@ use tallyman_counter::dataset::Dataset;
 use tallyman_counter::forward::TouchedCounters;
 use tallyman_counter::model::{NamespaceName, SliceSettings};
 use tallyman_counter::namespace::{BestEffortNamespace, DurableNamespace, Namespace, NamespaceStores};
-use tallyman_counter::retention::create_ahead;
+use tallyman_counter::retention::{Ahead, create_ahead};
 use tallyman_counter::service::{CounterService, Limits};
 use tallyman_sidecar::listeners::{Addresses, Listeners};
 use tallyman_sidecar::metrics::ApiMetrics;
@@ -161,7 +161,7 @@ async fn durable(name: &str, accuracy: Accuracy, fault: Fault, clock: &Arc<dyn C
     let inner = memory::Dataset::new();
     let events = Arc::new(Faulty { inner: inner.clone(), fault });
     let dataset = Dataset::new(name.to_owned(), events, Arc::new(inner), clock.clone());
-    create_ahead(&dataset, time_partition).await.unwrap();
+    create_ahead(&dataset, time_partition, Ahead::USUAL).await.unwrap();
     dataset.refresh().await.unwrap();
     Namespace {
         configuration: configuration(name, Counting::Durable(Box::new(settings.clone()))),
