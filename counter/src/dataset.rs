@@ -46,14 +46,15 @@ impl Dataset {
         self.slices.load_full()
     }
 
-    /// Reads the slice records.
+    /// Reads the slice records, and answers them.
     ///
     /// # Errors
     /// When they cannot be read whole; the last view stays.
-    pub async fn refresh_slices(&self) -> store::Result<()> {
-        let records = self.events.slices().await?;
-        self.slices.store(Arc::new(Slices::new(records)));
-        Ok(())
+    pub async fn refresh_slices(&self) -> store::Result<Arc<Slices>> {
+        let read = Arc::new(Slices::new(self.events.slices().await?));
+        // Of two readings that overtake one another, the one that saw more stays.
+        self.slices.rcu(|known| if read.is_as_new_as(known) { read.clone() } else { known.clone() });
+        Ok(read)
     }
 
     /// Reads the slice records and measures the clock.
@@ -62,7 +63,7 @@ impl Dataset {
     /// When either fails.
     pub async fn refresh(&self) -> store::Result<()> {
         self.clock.measure(self.events.as_ref()).await?;
-        self.refresh_slices().await
+        self.refresh_slices().await.map(drop)
     }
 
     /// Keeps slices and clock offset fresh for as long as it is polled.

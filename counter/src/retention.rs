@@ -73,8 +73,7 @@ pub struct Report {
 /// # Errors
 /// When the store fails, or the settings make no slice.
 pub async fn create_ahead(dataset: &Dataset, partition: TimePartition, ahead: Ahead) -> Result<usize, Error> {
-    dataset.refresh_slices().await?;
-    let slices = dataset.slices();
+    let slices = dataset.refresh_slices().await?;
     // A slice lasts, and so would the mistake of a wrong clock.
     let skew = slices.max_clock_skew().unwrap_or(partition.settings.max_clock_skew);
     let now = dataset.clock.now(skew).map_err(aggregation::Error::from)?;
@@ -98,8 +97,7 @@ pub async fn create_ahead(dataset: &Dataset, partition: TimePartition, ahead: Ah
 /// # Errors
 /// When one could not be closed or dropped: it is kept, and so are those after it.
 pub async fn close_and_drop(dataset: &Dataset, retention: Retention) -> Result<Report, Error> {
-    dataset.refresh_slices().await?;
-    let slices = dataset.slices();
+    let slices = dataset.refresh_slices().await?;
     let skew = slices.max_clock_skew().ok_or(aggregation::Error::NoSlices)?;
     // Before any row is read: what was acknowledged in a slice whose end the boundary has passed shows in the rows.
     let now = dataset.clock.now(skew).map_err(aggregation::Error::from)?;

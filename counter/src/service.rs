@@ -41,6 +41,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Mutations and reads under way at once, batch items counted one by one. Beyond it, requests are refused.
     pub in_flight: usize,
+    /// Watches open at once.
+    pub watches: usize,
     /// Events of scans in memory at once.
     pub scanned_events: u32,
     /// How long a request may take that brings no deadline of its own.
@@ -49,7 +51,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: 32_768, scanned_events: 65_536, deadline_default: Duration::from_secs(10) }
+        Self { in_flight: 32_768, watches: 1_024, scanned_events: 65_536, deadline_default: Duration::from_secs(10) }
     }
 }
 
@@ -97,6 +99,7 @@ pub struct CounterService {
     tokens: TokenMemory,
     budget: ScanBudget,
     in_flight: Semaphore,
+    watches: Arc<Semaphore>,
     limits: Limits,
     source: String,
 }
@@ -118,6 +121,7 @@ impl CounterService {
             touched,
             budget: ScanBudget::new(limits.scanned_events),
             in_flight: Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS)),
+            watches: Arc::new(Semaphore::new(limits.watches.min(Semaphore::MAX_PERMITS))),
             limits,
             source: source.to_owned(),
         }

@@ -44,8 +44,11 @@ pub async fn last_rollup(dataset: &Dataset, cache: Option<&dyn RollupCache>, cou
         let (count, as_of) = (checkpoint.last_rollup_count, checkpoint.last_rollup_ts);
         return Ok(Reading { count, as_of, written: true });
     }
-    let first_write_ts = row.and_then(|row| row.first_write_ts);
-    let as_of = first_write_ts.map_or(never, |first| never.min(first.previous()));
+    let as_of = match row {
+        None => never,
+        // Written, and without a mark of since when: its mark was deleted, or is on its way. Nothing is known.
+        Some(row) => row.first_write_ts.map_or(Timestamp::EPOCH, |first| never.min(first.previous())),
+    };
     Ok(Reading { count: 0, as_of, written: row.is_some() })
 }
 
@@ -72,10 +75,10 @@ pub async fn count_accurately(dataset: &Dataset, budget: &ScanBudget, counter: &
 }
 
 async fn count_accurately_once(dataset: &Dataset, budget: &ScanBudget, counter: &CounterKey) -> Result<Reading> {
-    if dataset.slices().is_empty() {
-        dataset.refresh_slices().await?;
-    }
     let mut slices = dataset.slices();
+    if slices.is_empty() {
+        slices = dataset.refresh_slices().await?;
+    }
     let skew = slices.max_clock_skew().ok_or(Error::NoSlices)?;
     let now = dataset.clock.now(skew);
     let Some(row) = dataset.rollups.read(counter).await? else {
@@ -91,8 +94,7 @@ async fn count_accurately_once(dataset: &Dataset, budget: &ScanBudget, counter: 
     };
     if slices.end().is_none_or(|end| last_write_ts >= end) {
         // Written in a slice that is newer than our view. What the row covers was decided by the older view above.
-        dataset.refresh_slices().await?;
-        slices = dataset.slices();
+        slices = dataset.refresh_slices().await?;
     }
     let window = tally(dataset.events.as_ref(), &slices, budget, counter, after, last_write_ts).await?;
     Ok(Reading { count: window.after(base_count), as_of, written: true })

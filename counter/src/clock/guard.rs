@@ -91,19 +91,17 @@ impl ClockGuard {
     /// # Errors
     /// When no node answered; the last measurement stays.
     pub async fn measure(&self, events: &dyn EventStore) -> store::Result<()> {
-        let (wall_before, monotonic) = (self.clock.now(), self.clock.monotonic());
+        if events.capabilities().in_process {
+            self.state.store(Some(Arc::new(State::NoOtherClock)));
+            return Ok(());
+        }
+        let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
         let nodes = events.node_clocks().await?;
-        let state = if nodes.is_empty() {
-            State::NoOtherClock
-        } else {
-            let wall_after = wall_before.plus(self.clock.monotonic().saturating_sub(monotonic));
-            State::Measured(Measurement {
-                wall: wall_before,
-                monotonic,
-                offset_max: offset_max(&nodes, wall_before, wall_after),
-            })
+        let wall_after = wall.plus(self.clock.monotonic().saturating_sub(monotonic));
+        let Some(offset_max) = offset_max(&nodes, wall, wall_after) else {
+            return Err(store::Error::Unavailable { reason: "no node told its time".to_owned() });
         };
-        self.state.store(Some(Arc::new(state)));
+        self.state.store(Some(Arc::new(State::Measured(Measurement { wall, monotonic, offset_max }))));
         Ok(())
     }
 
@@ -152,9 +150,8 @@ impl ClockGuard {
 }
 
 /// A node read its clock at some moment between the two readings of ours: its offset lies between the two differences.
-fn offset_max(nodes: &[NodeClock], wall_before: Timestamp, wall_after: Timestamp) -> Duration {
-    let worst = nodes.iter().map(|node| node.time.distance(wall_before).max(node.time.distance(wall_after))).max();
-    worst.unwrap_or_default()
+fn offset_max(nodes: &[NodeClock], wall_before: Timestamp, wall_after: Timestamp) -> Option<Duration> {
+    nodes.iter().map(|node| node.time.distance(wall_before).max(node.time.distance(wall_after))).max()
 }
 
 #[cfg(test)]
@@ -202,9 +199,10 @@ mod tests {
     #[test]
     fn the_offset_includes_the_error_of_the_round_trip_and_the_worst_node() {
         let ms = Duration::from_millis;
-        assert_eq!(offset_max(&[node(100)], at(100), at(100)), ms(0));
-        assert_eq!(offset_max(&[node(105)], at(100), at(110)), ms(5));
-        assert_eq!(offset_max(&[node(100)], at(100), at(110)), ms(10));
-        assert_eq!(offset_max(&[node(105), node(160), node(90)], at(100), at(110)), ms(60));
+        assert_eq!(offset_max(&[node(100)], at(100), at(100)), Some(ms(0)));
+        assert_eq!(offset_max(&[node(105)], at(100), at(110)), Some(ms(5)));
+        assert_eq!(offset_max(&[node(100)], at(100), at(110)), Some(ms(10)));
+        assert_eq!(offset_max(&[node(105), node(160), node(90)], at(100), at(110)), Some(ms(60)));
+        assert_eq!(offset_max(&[], at(100), at(110)), None);
     }
 }

@@ -56,6 +56,13 @@ impl Slices {
         certified.last().map_or(Timestamp::MIN, |record| record.end)
     }
 
+    /// Whether everything that `other` knows is known here, as far or further in its life.
+    #[must_use]
+    pub fn is_as_new_as(&self, other: &Self) -> bool {
+        let pairs = self.records.iter().zip(&other.records);
+        self.records.len() >= other.records.len() && pairs.into_iter().all(|(mine, theirs)| mine.state >= theirs.state)
+    }
+
     /// Whether no slice is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {

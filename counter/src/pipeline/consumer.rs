@@ -21,6 +21,8 @@ const COUNTERS_IN_PARALLEL: usize = 32;
 const EVENTS_PER_REQUEST: u64 = 256;
 /// What a name in a batch costs beside its bytes.
 const BATCH_ENTRY_BYTES: usize = 64;
+/// What a name in a batch costs at most.
+const BATCH_NAME_BYTES_MAX: usize = CounterName::BYTES_MAX + BATCH_ENTRY_BYTES;
 
 /// What a consumer is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub(super) struct Consumer {
 
 impl Consumer {
     /// Works until the phase says otherwise. Names that it still had in hand when it was told to hand over are answered.
-    pub async fn run(mut self) -> Vec<CounterName> {
+    pub async fn run(mut self) -> Vec<Drain> {
         let Some(durable) = self.namespace.durable().cloned() else { return Vec::new() };
         let mut pacing = Pacing::default();
         loop {
@@ -79,10 +81,10 @@ impl Consumer {
 
     /// Answers what is in hand, and gives its memory back: the queue may be the next consumer's as well, and nobody else
     /// would ever make that room.
-    fn hand_over(&self, window: Option<Drain>) -> Vec<CounterName> {
-        let names = window.into_iter().flatten().chain(self.queue.take()).collect();
+    fn hand_over(&self, window: Option<Drain>) -> Vec<Drain> {
+        let windows = window.into_iter().chain([self.queue.take()]).collect();
         self.queue.still_draining(0);
-        names
+        windows
     }
 
     /// Waits until a window has been gathered, or the phase changes.
@@ -112,12 +114,12 @@ impl Consumer {
     fn batch(&self, window: &mut Drain, count: usize) -> Option<Vec<CounterName>> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while batch.len() < count && bytes < self.queue.batch_bytes_max() {
+        while batch.len() < count && bytes + BATCH_NAME_BYTES_MAX <= self.queue.batch_bytes_max() {
             let Some(name) = window.next() else { break };
             bytes += name.as_str().len() + BATCH_ENTRY_BYTES;
             batch.push(name);
         }
-        self.queue.still_draining(window.bytes() + bytes);
+        self.queue.still_draining(window.bytes());
         (!batch.is_empty()).then_some(batch)
     }
 

@@ -52,7 +52,9 @@ impl Queue {
     fn insert(&self, name: &CounterName, capacity_bytes: usize) -> Result<(), Refused> {
         let inserted = {
             let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = capacity_bytes.saturating_sub(self.draining_bytes.load(Ordering::Relaxed));
+            // The batch in hand has its part of the capacity always, so that taking it never takes from others.
+            let taken = self.draining_bytes.load(Ordering::Relaxed) + self.batch_bytes_max();
+            let room = capacity_bytes.saturating_sub(taken);
             set.insert(name.as_str(), room)
         };
         match inserted {
@@ -75,7 +77,7 @@ impl Queue {
         drain
     }
 
-    /// Says how much memory the window being worked on still takes, with the batch in hand.
+    /// Says how much memory the window being worked on still takes, without the batch in hand.
     pub fn still_draining(&self, bytes: usize) {
         self.draining_bytes.store(bytes, Ordering::Relaxed);
         self.room.notify_waiters();

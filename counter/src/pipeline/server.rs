@@ -10,6 +10,7 @@ use futures::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+use super::coalescing::Drain;
 use super::consumer::{Consumer, Counts, Phase};
 use super::queue::{Ended, Queues};
 use super::sweep::{Sweep, SweepReport};
@@ -79,12 +80,12 @@ struct Pipeline {
 /// A consumer at work. Each has its own channel: receivers of one would be woken in an order that no seed decides.
 struct Running {
     phase: watch::Sender<Phase>,
-    task: JoinHandle<Vec<CounterName>>,
+    task: JoinHandle<Vec<Drain>>,
 }
 
 impl Pipeline {
     /// Tells the consumers what to do and waits until they have ended; answers what they had in hand.
-    async fn end(&self, phase: Phase) -> Vec<CounterName> {
+    async fn end(&self, phase: Phase) -> Vec<Drain> {
         let consumers = std::mem::take(&mut *self.consumers.lock().await);
         for consumer in &consumers {
             consumer.phase.send_replace(phase);
@@ -92,7 +93,7 @@ impl Pipeline {
         let mut in_hand = Vec::new();
         for ended in join_all(consumers.into_iter().map(|consumer| consumer.task)).await {
             match ended {
-                Ok(names) => in_hand.extend(names),
+                Ok(windows) => in_hand.extend(windows),
                 Err(error) => tracing::error!(namespace = %self.namespace.name(), %error, "a consumer ended badly"),
             }
         }
@@ -161,7 +162,7 @@ impl RollupServer {
             if !Arc::ptr_eq(&old.queues, &new.queues) {
                 self.end_queues(&old);
             }
-            for name in in_hand {
+            for name in in_hand.into_iter().flatten() {
                 // Smaller queues may not hold it all. They count what they refuse, and a sweep follows.
                 let _ = new.queues.insert(&name);
             }

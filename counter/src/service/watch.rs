@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, stream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::{Count, CounterService, Result, counter};
+use super::{Count, CounterService, Error, RETRY_AFTER, Result, counter};
 use crate::namespace::DurableNamespace;
 
 /// The least time between two messages of one watch.
@@ -20,6 +21,7 @@ struct Watch {
     last: Option<Count>,
     next_read: Instant,
     ended: bool,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Watch {
@@ -52,7 +54,7 @@ impl CounterService {
     /// after an error, and never otherwise.
     ///
     /// # Errors
-    /// When the namespace or the name is wrong; later ones come in the stream.
+    /// When the namespace or the name is wrong, or too many watch already; later ones come in the stream.
     pub fn watch_count(
         self: &Arc<Self>,
         namespace: &str,
@@ -60,7 +62,10 @@ impl CounterService {
     ) -> Result<impl Stream<Item = Result<Count>> + Send + use<>> {
         let is_accurate = self.served(namespace)?.namespace.durable().is_some_and(DurableNamespace::is_accurate);
         counter(counter_name, "counter_name")?;
+        let permit = self.watches.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })?;
         let watch = Watch {
+            _permit: permit,
             service: self.clone(),
             namespace: namespace.to_owned(),
             counter_name: counter_name.to_owned(),

@@ -163,8 +163,8 @@ impl CounterService {
             None => true,
             Some(end) => times.into_iter().any(|time| time >= end && plausible(time)),
         };
-        if beyond && let Ok(Ok(())) = tokio::time::timeout_at(until, durable.dataset.refresh_slices()).await {
-            return durable.dataset.slices();
+        if beyond && let Ok(Ok(read)) = tokio::time::timeout_at(until, durable.dataset.refresh_slices()).await {
+            return read;
         }
         slices
     }
@@ -269,6 +269,8 @@ impl CounterService {
                 Err(error) => drop(untouched.insert(counter, error)),
             }
         }
+        let unanswered = || Err(store::Error::Timeout { reason: "the store left an event unanswered".to_owned() });
+        let appended = appended.into_iter().chain(std::iter::repeat_with(unanswered));
         for (mutation, result) in pending.iter_mut().zip(appended) {
             let applied = result.is_ok();
             mutation.failure = result.err().or_else(|| untouched.get(&mutation.append.partition.counter).cloned());

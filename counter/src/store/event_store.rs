@@ -14,6 +14,8 @@ pub struct Capabilities {
     /// The store remembers the highest checkpoint written and refuses event times at or below it with
     /// [`Error::BehindBoundary`](super::Error::BehindBoundary), whatever the clocks say.
     pub refuses_behind_boundary: bool,
+    /// The store lives in this process: it has no second clock that could disagree.
+    pub in_process: bool,
 }
 
 /// One event to append.
@@ -102,10 +104,10 @@ pub trait EventStore: Send + Sync + 'static {
     /// [`Error::MissingSlice`](super::Error::MissingSlice) when there is no such record; else when it may not have happened.
     async fn set_slice_state(&self, slice_start: Timestamp, state: SliceState) -> Result<()>;
 
-    /// Asks the store's nodes for their time. A store inside this process has none and answers with an empty list: there is
-    /// no second clock to disagree with.
+    /// Asks the store's nodes for their time: more than half of the datacenter's answer, so that the measurements of any two
+    /// processes have a node in common. A store with [`Capabilities::in_process`] has none, and is not asked.
     ///
     /// # Errors
-    /// When no node answers.
+    /// When too few nodes answer.
     async fn node_clocks(&self) -> Result<Vec<NodeClock>>;
 }

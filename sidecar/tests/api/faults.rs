@@ -35,7 +35,8 @@ pub struct Faulty {
 #[async_trait]
 impl EventStore for Faulty {
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        let in_process = !matches!(self.fault, Fault::NodeClockAhead);
+        Capabilities { in_process, ..self.inner.capabilities() }
     }
 
     async fn append(&self, appends: Vec<Append>) -> Vec<Result<()>> {

@@ -14,7 +14,7 @@ use crate::store::{Append, Capabilities, Error, EventPage, EventStore, NodeClock
 #[async_trait]
 impl EventStore for Dataset {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { detects_token_reuse: true, refuses_behind_boundary: true }
+        Capabilities { detects_token_reuse: true, refuses_behind_boundary: true, in_process: true }
     }
 
     async fn append(&self, appends: Vec<Append>) -> Vec<Result<()>> {
