@@ -22,8 +22,6 @@ pub struct Faults {
     pub unavailable: f64,
     /// A write's acknowledgement does not come back.
     pub ack_lost: f64,
-    /// A read that sees a stale replica repairs it.
-    pub read_repair: f64,
     /// The nodes' clocks cannot be read.
     pub node_clocks: f64,
     /// When a coordinator gives up, in milliseconds.
@@ -42,7 +40,6 @@ impl Faults {
             latency_us: (200, 3_000),
             unavailable: 0.0,
             ack_lost: 0.0,
-            read_repair: 1.0,
             node_clocks: 0.0,
             request_timeout_ms: 1_000,
         }
@@ -60,7 +57,6 @@ impl Faults {
             latency_us: (200, *random.pick(&[2_000, 8_000])),
             unavailable: 0.005 * roughness,
             ack_lost: 0.01 * roughness,
-            read_repair: *random.pick(&[0.0, 0.3, 1.0]),
             node_clocks: 0.02 * roughness,
             request_timeout_ms: *random.pick(&[300, 800]),
         }
