@@ -24,6 +24,8 @@ pub struct Faults {
     pub ack_lost: f64,
     /// The nodes' clocks cannot be read.
     pub node_clocks: f64,
+    /// The most rows in a page, whatever was asked for.
+    pub page_rows_max: usize,
     /// When a coordinator gives up, in milliseconds.
     pub request_timeout_ms: u64,
 }
@@ -41,6 +43,7 @@ impl Faults {
             unavailable: 0.0,
             ack_lost: 0.0,
             node_clocks: 0.0,
+            page_rows_max: 1_000,
             request_timeout_ms: 1_000,
         }
     }
@@ -58,6 +61,7 @@ impl Faults {
             unavailable: 0.005 * roughness,
             ack_lost: 0.01 * roughness,
             node_clocks: 0.02 * roughness,
+            page_rows_max: *random.pick(&[1, 3, 1_000]),
             request_timeout_ms: *random.pick(&[300, 800]),
         }
     }

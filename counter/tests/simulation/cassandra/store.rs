@@ -139,6 +139,10 @@ impl EventStore for Handle {
     }
 
     async fn scan(&self, scan: Scan) -> Result<EventPage> {
+        let scan = Scan { limit: scan.limit.min(self.cluster.faults().page_rows_max), ..scan };
+        if scan.resume.is_some() {
+            self.cluster.world.reached(State::ScanPaged);
+        }
         let asked = scan.clone();
         let [(one, mut first), (two, mut second)] = self.read_both(move |replica| replica.scan(&asked)).await?;
         let (Some(first), Some(second)) = (first.take(), second.take()) else {
@@ -244,6 +248,7 @@ impl RollupStore for Handle {
     }
 
     async fn read(&self, counter: &CounterKey) -> Result<Option<RollupRow>> {
+        self.cluster.history.row_read(&self.process, counter);
         let asked = counter.clone();
         let [(one, first), (two, second)] = self.read_both(move |replica| replica.row(&asked)).await?;
         let (Some(mut merged), other) = (first.or(second), second) else { return Ok(None) };
@@ -265,6 +270,10 @@ impl RollupStore for Handle {
     }
 
     async fn list(&self, share: Share, from: Option<Cursor>, limit: usize) -> Result<RowPage> {
+        let limit = limit.min(self.cluster.faults().page_rows_max);
+        if from.is_some() {
+            self.cluster.world.reached(State::ListingPaged);
+        }
         let token_of = |index: u32| (u128::from(index) << 64) / u128::from(share.count);
         let last_token = (token_of(share.index + 1) - 1) as u64;
         let from = match from {
