@@ -37,10 +37,14 @@ pub enum Break {
     ClocksAlwaysAgree,
     /// Rollup servers take a slice's settings from their own configuration.
     SettingsFromConfiguration,
+    /// Rollup servers have far larger queues than they were given.
+    QueuesWithoutBound,
+    /// A graceful stop is none.
+    StopThatForgets,
 }
 
 impl Break {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::RetryWithNewToken,
         Self::AppendTwiceAfterTimeout,
         Self::CachedWithWrongTime,
@@ -52,6 +56,8 @@ impl Break {
         Self::CloseWithoutSweep,
         Self::ClocksAlwaysAgree,
         Self::SettingsFromConfiguration,
+        Self::QueuesWithoutBound,
+        Self::StopThatForgets,
     ];
 
     /// The invariant that it breaks.
@@ -67,6 +73,8 @@ impl Break {
             Self::CloseWithoutSweep => Invariant::RetentionLosesNothing,
             Self::ClocksAlwaysAgree => Invariant::SkewNeverMiscounts,
             Self::SettingsFromConfiguration => Invariant::ChangeIsSafe,
+            Self::QueuesWithoutBound => Invariant::Bounds,
+            Self::StopThatForgets => Invariant::GracefulStop,
         }
     }
 }

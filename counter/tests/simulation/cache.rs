@@ -12,7 +12,10 @@ use crate::coverage::State;
 use crate::history::History;
 use crate::process::Process;
 use crate::random::Random;
-use crate::world::World;
+use crate::world::{SimTime, World};
+
+/// How long entries live.
+pub const EXPIRY: Duration = Duration::from_secs(20);
 
 /// Probabilities of the cache's faults.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +33,14 @@ impl Faults {
     pub const SOME: Self = Self { lost: 0.05, timeout: 0.03, late: 0.05 };
 }
 
+/// A checkpoint and its expiry.
+type Entry = (Checkpoint, SimTime);
+
 /// The cache's servers.
 pub struct CacheServers {
     world: Arc<World>,
     history: Arc<History>,
-    entries: Mutex<BTreeMap<CounterKey, Checkpoint>>,
+    entries: Mutex<BTreeMap<CounterKey, Entry>>,
     faults: Mutex<Faults>,
     /// Entries are replaced whatever they hold: what the design forbids, for a deliberate break.
     pub compares: bool,
@@ -55,6 +61,13 @@ impl CacheServers {
         *self.faults.lock().unwrap() = faults;
     }
 
+    /// Lets every entry age by `span` at once.
+    pub fn age(&self, span: Duration) {
+        for (_, expires) in self.entries.lock().unwrap().values_mut() {
+            expires.0 = expires.0.saturating_sub(span.as_micros() as u64);
+        }
+    }
+
     /// Loses every entry.
     pub fn flush(&self) {
         self.world.reached(State::CacheFlushed);
@@ -62,16 +75,19 @@ impl CacheServers {
     }
 
     fn apply(&self, counter: &CounterKey, checkpoint: Checkpoint, late: bool) {
-        let mut entries = self.entries.lock().unwrap();
-        let before = entries.get(counter).copied();
+        let before = self.get(counter);
         if !self.compares || before < Some(checkpoint) {
-            entries.insert(counter.clone(), checkpoint);
+            let entry = (checkpoint, self.world.now().plus(EXPIRY));
+            self.entries.lock().unwrap().insert(counter.clone(), entry);
         } else if late && before > Some(checkpoint) {
             self.world.reached(State::CacheLateRejected);
         }
-        let after = entries.get(counter).copied();
-        drop(entries);
-        self.history.checkpoint_cached(counter, before, after);
+        self.history.checkpoint_cached(counter, before, self.get(counter));
+    }
+
+    fn get(&self, counter: &CounterKey) -> Option<Checkpoint> {
+        let entry = self.entries.lock().unwrap().get(counter).copied();
+        entry.filter(|(_, expires)| self.world.now() < *expires).map(|(checkpoint, _)| checkpoint)
     }
 }
 
@@ -110,7 +126,7 @@ impl RollupCache for Handle {
             return self.unanswered().await;
         }
         tokio::time::sleep(delay).await;
-        let entry = self.servers.entries.lock().unwrap().get(counter).copied();
+        let entry = self.servers.get(counter);
         self.process.gate().await;
         Ok(entry)
     }

@@ -44,8 +44,7 @@ pub struct Cluster {
 /// What a coordinator waits for. It answers once; replicas that answer later change nothing.
 struct Acks {
     applied: usize,
-    no_table: usize,
-    answer: Option<oneshot::Sender<bool>>,
+    answer: Option<oneshot::Sender<()>>,
 }
 
 impl Cluster {
@@ -86,11 +85,6 @@ impl Cluster {
     /// Brings all replicas up.
     pub fn bring_up(&self) {
         self.nodes().down_until = [0; REPLICAS];
-    }
-
-    /// How far the nodes' clocks are from true time, at most.
-    pub fn clock_offset_us_max(&self) -> i64 {
-        self.nodes().clock_offsets_us.iter().map(|offset| offset.abs()).max().unwrap_or(0)
     }
 
     /// Reads the replicas as no process can: all of them at one instant.
@@ -170,21 +164,35 @@ impl Cluster {
                 return;
             }
             let applied = cluster.apply(replica, &write);
-            let Some(acks) = acks else { return };
+            let Some(acks) = acks.filter(|_| applied != Applied::NoTable) else { return };
             cluster.world.after(back, move || {
                 let mut acks = acks.lock().unwrap();
-                match applied {
-                    Applied::NoTable => acks.no_table += 1,
-                    Applied::Changed | Applied::Unchanged => acks.applied += 1,
-                }
-                let (applied, no_table) = (acks.applied, acks.no_table);
-                if (applied >= QUORUM || no_table >= QUORUM)
+                acks.applied += 1;
+                if acks.applied >= QUORUM
                     && let Some(answer) = acks.answer.take()
                 {
-                    let _ = answer.send(applied >= QUORUM);
+                    let _ = answer.send(());
                 }
             });
         });
+    }
+
+    /// Sends `write` to one replica; the future ends when that has applied it, if ever.
+    fn send_one(
+        self: &Arc<Self>,
+        replica: usize,
+        write: Write,
+        random: &mut Random,
+    ) -> impl Future<Output = ()> + use<> {
+        let (sender, receiver) = oneshot::channel();
+        // One answer is all that is waited for.
+        let acks = Acks { applied: QUORUM - 1, answer: Some(sender) };
+        self.send(replica, &Arc::new(write), random, Some(Arc::new(Mutex::new(acks))));
+        async move {
+            if receiver.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     fn hint(self: &Arc<Self>, replica: usize, write: Arc<Write>, delay: Duration) {
@@ -213,8 +221,14 @@ impl Cluster {
         }
     }
 
-    /// Writes at a quorum. `None`: no table for it.
-    async fn write(self: &Arc<Self>, process: &Process, random: &Mutex<Random>, write: Write) -> Result<Option<()>> {
+    /// Writes at a quorum.
+    async fn write(self: &Arc<Self>, process: &Process, random: &Mutex<Random>, write: Write) -> Result<()> {
+        if let Write::Events { partition, .. } = &write
+            && !self.nodes().replicas.iter().any(|replica| replica.has_table(partition.slice_start))
+        {
+            // The coordinator knows the schema: nothing is sent.
+            return Err(Error::MissingSlice { slice_start: partition.slice_start });
+        }
         let (timeout, answer) = {
             let mut random = random.lock().unwrap();
             let faults = self.faults();
@@ -230,7 +244,7 @@ impl Cluster {
                 self.world.reached(State::AckLost);
             }
             let (sender, receiver) = oneshot::channel();
-            let acks = Arc::new(Mutex::new(Acks { applied: 0, no_table: 0, answer: Some(sender) }));
+            let acks = Arc::new(Mutex::new(Acks { applied: 0, answer: Some(sender) }));
             let acks = (!ack_lost).then_some(acks);
             if !cut_off || random.chance(0.3) {
                 let write = Arc::new(write);
@@ -239,16 +253,14 @@ impl Cluster {
                 }
             }
             (timeout, async move {
-                match receiver.await {
-                    Ok(applied) => applied,
-                    // The sender is gone: nobody will answer any more.
-                    Err(_) => std::future::pending().await,
+                // Without a sender nobody will answer any more.
+                if receiver.await.is_err() {
+                    std::future::pending::<()>().await;
                 }
             })
         };
         match tokio::time::timeout(timeout, answer).await {
-            Ok(true) => Ok(Some(())),
-            Ok(false) => Ok(None),
+            Ok(()) => Ok(()),
             Err(_) => Err(Error::Timeout { reason: "too few replicas acknowledged".into() }),
         }
     }

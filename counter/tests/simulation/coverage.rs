@@ -65,6 +65,10 @@ states! {
     SliceSettingsChanged: "two slices had different settings",
     SliceClosed: "a slice was closed",
     SliceDropped: "a slice was dropped",
+    QueueFull: "a rollup event found its queue full",
+    RollupEventMisrouted: "a rollup event went to two rollup servers",
+    ScanPaged: "a scan took more than one page",
+    ListingPaged: "a listing took more than one page",
     ConfigurationOutOfOrder: "a change of configuration reached processes in different order",
 }
 

@@ -120,6 +120,10 @@ pub struct Records {
     pub checkpoints: Vec<OfferedCheckpoint>,
     pub slice_moves: Vec<SliceMove>,
     pub configured: Vec<Configured>,
+    /// Rollup events that reached a rollup server: sidecar, counter, when.
+    pub forwarded: Vec<(usize, usize, SimTime)>,
+    /// Rows read of the rollup table: by which process, of which counter, when.
+    pub rows_read: Vec<(usize, usize, SimTime)>,
     pub violations: Vec<Violation>,
 }
 
@@ -157,10 +161,6 @@ impl History {
 
     pub fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap()
-    }
-
-    pub fn index_of(&self, counter: &CounterKey) -> usize {
-        self.indices[counter]
     }
 
     pub fn violated(&self, invariant: Invariant, evidence: String) {
@@ -212,13 +212,40 @@ impl History {
     }
 
     pub fn checkpoint_offered(&self, process: &Process, counter: &CounterKey, checkpoint: Checkpoint) {
-        let (counter, at) = (self.index_of(counter), self.world.now());
+        let Some(&counter) = self.indices.get(counter) else { return };
+        let at = self.world.now();
         let ts = checkpoint.last_rollup_ts.as_micros();
         self.world
             .note("checkpoint", &[counter as i128, process.index as i128, ts.into(), checkpoint.last_rollup_count]);
         let clock_offset_us = process.clock.offset_us();
         let offered = OfferedCheckpoint { counter, process: process.index, at, clock_offset_us, checkpoint };
         self.records().checkpoints.push(offered);
+    }
+
+    /// A rollup event reached a rollup server.
+    pub fn forwarded(&self, process: &Process, counter: &CounterKey) {
+        if let Some(&counter) = self.indices.get(counter) {
+            let at = self.world.now();
+            self.records().forwarded.push((process.index, counter, at));
+        }
+    }
+
+    /// Whether a rollup event of the counter came from this sidecar since then.
+    pub fn was_forwarded(&self, process: usize, counter: usize, since: SimTime) -> bool {
+        self.records().forwarded.iter().any(|(p, c, at)| *p == process && *c == counter && *at >= since)
+    }
+
+    /// A process asked for a counter's row.
+    pub fn row_read(&self, process: &Process, counter: &CounterKey) {
+        if let Some(&counter) = self.indices.get(counter) {
+            let at = self.world.now();
+            self.records().rows_read.push((process.index, counter, at));
+        }
+    }
+
+    /// Whether this process asked for the counter's row since then, as every rollup does.
+    pub fn was_row_read(&self, process: usize, counter: usize, since: SimTime) -> bool {
+        self.records().rows_read.iter().any(|(p, c, at)| *p == process && *c == counter && *at >= since)
     }
 
     /// A replica's checkpoint before and after a write to it.

@@ -6,6 +6,7 @@ mod cache;
 mod cassandra;
 mod checkers;
 mod clock;
+mod conformance;
 mod coverage;
 mod history;
 mod invariants;

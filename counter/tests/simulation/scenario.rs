@@ -2,6 +2,8 @@
 
 mod client;
 mod disturbance;
+mod drill;
+mod load;
 mod operator;
 mod plan;
 mod processes;
@@ -162,9 +164,11 @@ async fn finish(run: &Arc<Run>) -> Finished {
     let watching = spawn_local(client::watch(run.clone()));
     let reloading = spawn_local(operator::reload(run.clone()));
     let disturbing = spawn_local(disturbance::disturb(run.clone()));
+    let flooding = spawn_local(load::flood(run.clone()));
+    let bounds = spawn_local(load::watch_bounds(run.clone()));
     tokio::time::sleep(run.plan.active).await;
     run.quiet.store(true, Ordering::Relaxed);
-    for task in clients.into_iter().chain([watching, reloading, disturbing]) {
+    for task in clients.into_iter().chain([watching, reloading, disturbing, flooding, bounds]) {
         task.await.expect("a task of the run does not panic");
     }
     let mut violations = settle::settle(run).await;

@@ -129,4 +129,6 @@ breaks_are_caught! {
     a_slice_closed_without_a_sweep_is_caught: CloseWithoutSweep,
     clocks_that_always_agree_are_caught: ClocksAlwaysAgree,
     settings_out_of_the_configuration_are_caught: SettingsFromConfiguration,
+    queues_without_bound_are_caught: QueuesWithoutBound,
+    a_stop_that_forgets_is_caught: StopThatForgets,
 }

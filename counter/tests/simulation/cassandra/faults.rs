@@ -22,10 +22,10 @@ pub struct Faults {
     pub unavailable: f64,
     /// A write's acknowledgement does not come back.
     pub ack_lost: f64,
-    /// A read that sees a stale replica repairs it.
-    pub read_repair: f64,
     /// The nodes' clocks cannot be read.
     pub node_clocks: f64,
+    /// The most rows in a page, whatever was asked for.
+    pub page_rows_max: usize,
     /// When a coordinator gives up, in milliseconds.
     pub request_timeout_ms: u64,
 }
@@ -42,8 +42,8 @@ impl Faults {
             latency_us: (200, 3_000),
             unavailable: 0.0,
             ack_lost: 0.0,
-            read_repair: 1.0,
             node_clocks: 0.0,
+            page_rows_max: 1_000,
             request_timeout_ms: 1_000,
         }
     }
@@ -60,8 +60,8 @@ impl Faults {
             latency_us: (200, *random.pick(&[2_000, 8_000])),
             unavailable: 0.005 * roughness,
             ack_lost: 0.01 * roughness,
-            read_repair: *random.pick(&[0.0, 0.3, 1.0]),
             node_clocks: 0.02 * roughness,
+            page_rows_max: *random.pick(&[1, 3, 1_000]),
             request_timeout_ms: *random.pick(&[300, 800]),
         }
     }

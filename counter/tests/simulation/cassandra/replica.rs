@@ -42,6 +42,7 @@ pub enum Write {
 pub enum Applied {
     Changed,
     Unchanged,
+    /// The table was dropped while the write was under way: the replica fails.
     NoTable,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -47,7 +48,7 @@ impl Handle {
         Self { checkpoint_timestamp, ..self }
     }
 
-    async fn write(&self, write: Write) -> Result<Option<()>> {
+    async fn write(&self, write: Write) -> Result<()> {
         self.process.gate().await;
         let result = self.cluster.write(&self.process, &self.random, write).await;
         self.process.gate().await;
@@ -64,19 +65,26 @@ impl Handle {
         result
     }
 
-    /// Brings stale replicas up to date, sometimes: nothing may rest on it.
-    fn repair(&self, writes: Vec<(usize, Write)>) {
-        if writes.is_empty() {
-            return;
+    /// Brings the replicas that were read up to date before the read is answered, as Cassandra does by default
+    /// (`read_repair = 'BLOCKING'`): what one quorum read has shown, every later one shows.
+    async fn repair(&self, stale: Vec<(usize, Write)>) -> Result<()> {
+        if stale.is_empty() {
+            return Ok(());
         }
         self.cluster.world.reached(State::ReadSawStaleReplica);
-        let mut random = self.random.lock().unwrap();
-        if !random.chance(self.cluster.faults().read_repair) {
-            return;
-        }
-        self.cluster.world.reached(State::ReadRepair);
-        for (replica, write) in writes {
-            self.cluster.send(replica, &Arc::new(write), &mut random, None);
+        let timeout = Duration::from_millis(self.cluster.faults().request_timeout_ms);
+        let repairs = stale.into_iter().map(|(replica, write)| {
+            let mut random = self.random.lock().unwrap();
+            self.cluster.send_one(replica, write, &mut random)
+        });
+        let repaired = tokio::time::timeout(timeout, join_all(repairs.collect::<Vec<_>>())).await;
+        self.process.gate().await;
+        match repaired {
+            Ok(_) => {
+                self.cluster.world.reached(State::ReadRepair);
+                Ok(())
+            }
+            Err(_) => Err(Error::Timeout { reason: "a stale replica could not be repaired".into() }),
         }
     }
 
@@ -100,7 +108,7 @@ impl Handle {
     }
 
     async fn write_row(&self, counter: &CounterKey, cells: RowCells) -> Result<()> {
-        self.write(Write::Row { counter: counter.clone(), cells }).await.map(|_| ())
+        self.write(Write::Row { counter: counter.clone(), cells }).await
     }
 }
 
@@ -118,14 +126,8 @@ impl EventStore for Handle {
             batches.entry(append.partition).or_default().push((index, cell));
         }
         let writes = batches.into_iter().map(|(partition, cells)| async move {
-            let slice_start = partition.slice_start;
             let (indices, cells): (Vec<usize>, Vec<EventCell>) = cells.into_iter().unzip();
-            let result = match self.write(Write::Events { partition, cells }).await {
-                Ok(Some(())) => Ok(()),
-                Ok(None) => Err(Error::MissingSlice { slice_start }),
-                Err(error) => Err(error),
-            };
-            (indices, result)
+            (indices, self.write(Write::Events { partition, cells }).await)
         });
         let mut results = vec![Err(unavailable("nothing was tried")); count];
         for (indices, result) in join_all(writes).await {
@@ -137,6 +139,10 @@ impl EventStore for Handle {
     }
 
     async fn scan(&self, scan: Scan) -> Result<EventPage> {
+        let scan = Scan { limit: scan.limit.min(self.cluster.faults().page_rows_max), ..scan };
+        if scan.resume.is_some() {
+            self.cluster.world.reached(State::ScanPaged);
+        }
         let asked = scan.clone();
         let [(one, mut first), (two, mut second)] = self.read_both(move |replica| replica.scan(&asked)).await?;
         let (Some(first), Some(second)) = (first.take(), second.take()) else {
@@ -157,9 +163,8 @@ impl EventStore for Handle {
         };
         let repairs = [(one, stale(&first)), (two, stale(&second))].into_iter().filter(|(_, cells)| !cells.is_empty());
         let partition = &scan.partition;
-        self.repair(
-            repairs.map(|(node, cells)| (node, Write::Events { partition: partition.clone(), cells })).collect(),
-        );
+        let repair = |(node, cells)| (node, Write::Events { partition: partition.clone(), cells });
+        self.repair(repairs.map(repair).collect()).await?;
         let next = if full { page.last().map(|(key, _)| key.clone()) } else { None };
         Ok(EventPage { events: page.into_iter().map(|(key, cell)| event(key, cell)).collect(), next })
     }
@@ -243,13 +248,14 @@ impl RollupStore for Handle {
     }
 
     async fn read(&self, counter: &CounterKey) -> Result<Option<RollupRow>> {
+        self.cluster.history.row_read(&self.process, counter);
         let asked = counter.clone();
         let [(one, first), (two, second)] = self.read_both(move |replica| replica.row(&asked)).await?;
         let (Some(mut merged), other) = (first.or(second), second) else { return Ok(None) };
         merged.merge(&other.unwrap_or_default());
         let stale = [(one, first), (two, second)].into_iter().filter(|(_, seen)| *seen != Some(merged));
         let repair = |(node, _)| (node, Write::Row { counter: counter.clone(), cells: merged });
-        self.repair(stale.map(repair).collect());
+        self.repair(stale.map(repair).collect()).await?;
         Ok(Some(merged.row()))
     }
 
@@ -264,6 +270,10 @@ impl RollupStore for Handle {
     }
 
     async fn list(&self, share: Share, from: Option<Cursor>, limit: usize) -> Result<RowPage> {
+        let limit = limit.min(self.cluster.faults().page_rows_max);
+        if from.is_some() {
+            self.cluster.world.reached(State::ListingPaged);
+        }
         let token_of = |index: u32| (u128::from(index) << 64) / u128::from(share.count);
         let last_token = (token_of(share.index + 1) - 1) as u64;
         let from = match from {
@@ -273,13 +283,23 @@ impl RollupStore for Handle {
                 counter: CounterKey { namespace: name_min(), name: CounterName::new(" ").expect("a space is a name") },
             }),
         };
-        let [(_, first), (_, second)] = self.read_both(move |replica| replica.list(&from, last_token, limit)).await?;
+        let [(one, first), (two, second)] =
+            self.read_both(move |replica| replica.list(&from, last_token, limit)).await?;
         let full = first.len() >= limit || second.len() >= limit;
         let mut merged: BTreeMap<RowPosition, RowCells> = BTreeMap::new();
-        for (position, cells) in first.into_iter().chain(second) {
-            merged.entry(position).or_default().merge(&cells);
+        for (position, cells) in first.iter().chain(&second) {
+            merged.entry(position.clone()).or_default().merge(cells);
         }
         let page: Vec<(RowPosition, RowCells)> = merged.into_iter().take(limit).collect();
+        let missing = |node: usize, seen: &[(RowPosition, RowCells)]| {
+            let stale = page.iter().filter(|row| !seen.contains(row));
+            let write = |(position, cells): &(RowPosition, RowCells)| Write::Row {
+                counter: position.counter.clone(),
+                cells: *cells,
+            };
+            stale.map(|row| (node, write(row))).collect::<Vec<_>>()
+        };
+        self.repair([missing(one, &first), missing(two, &second)].concat()).await?;
         let next = if full { page.last().map(|(position, _)| cursor_of(position)) } else { None };
         Ok(RowPage { rows: page.into_iter().map(|(position, cells)| (position.counter, cells.row())).collect(), next })
     }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tallyman_counter::model::SliceState;
+
 use super::Ordered;
 use crate::cassandra::Cluster;
 use crate::cassandra::store::union_of_events;
@@ -28,7 +30,9 @@ fn mutations(records: &Records, cluster: &Cluster, world: &World) {
             world.reached(State::OutcomeUnknown);
         }
         let Some((first_at, _, _)) = acknowledged.first() else {
-            if mutation.may_be_written(SimTime(u64::MAX)) {
+            let slice = records.slice_moves.iter().filter(|moved| moved.record.contains(mutation.key.event_time));
+            let dropped = slice.into_iter().any(|moved| moved.state == SliceState::Dropped);
+            if mutation.may_be_written(SimTime(u64::MAX)) && !dropped {
                 let counter = records.counters[mutation.counter].clone();
                 let stored = union.contains_key(&(counter, mutation.key.clone()));
                 world.reached(if stored { State::TimeoutApplied } else { State::TimeoutNotApplied });

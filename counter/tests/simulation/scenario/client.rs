@@ -21,6 +21,9 @@ use crate::model::{ADDS_MAX, Kind};
 use crate::random::Random;
 use crate::world::SimTime;
 
+/// The digit of the add that is left for the end of the run.
+const DIGIT_OF_THE_END: u32 = ADDS_MAX - 1;
+
 /// The digits that each counter's adds have not used yet.
 pub struct Digits {
     next: Mutex<Vec<u32>>,
@@ -35,7 +38,7 @@ impl Digits {
         let next = &mut self.next.lock().unwrap()[counter];
         let digit = *next;
         *next += 1;
-        (digit < ADDS_MAX).then_some(digit)
+        (digit < DIGIT_OF_THE_END).then_some(digit)
     }
 }
 
@@ -267,6 +270,17 @@ impl Client {
             }
         }
     }
+}
+
+/// One add, by a client without fault, after all others.
+pub async fn add_once(run: &Run, sidecar: &Sidecar, counter: usize) -> Outcome {
+    let kind = Kind::Add { digit: DIGIT_OF_THE_END, negative: false, reusable: false };
+    let (token, generation_time) = (format!("end-{counter}"), run.world.now().timestamp());
+    let event_id = Token::new(&token).expect("a short token");
+    let key = EventKey { event_time: generation_time, event_id, event_item_key: EventItemKey::Add };
+    let id = run.history.mutation(counter, key, kind);
+    let sending = Sending { id, counter, kind, token, generation_time };
+    attempt_once(run, sidecar, &sending, 1, Duration::from_secs(3)).await
 }
 
 /// How much longer than its deadline a client waits for a sidecar, which may be gone.

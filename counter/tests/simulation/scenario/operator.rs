@@ -53,8 +53,9 @@ impl Operator {
         let width = run.plan.slice_width;
         self.dataset.refresh_slices().await?;
         let now = self.clock.now();
-        // Where an earlier attempt ended between record and table, the table is made now; else nothing happens.
-        for record in self.dataset.slices().records().iter().filter(|record| record.end > now) {
+        // Where an earlier attempt ended between record and table, the table is made now; else nothing happens. However old
+        // the slice is: no rollup gets past a table that is not there.
+        for record in self.dataset.slices().records().iter().filter(|record| record.state == SliceState::Open) {
             self.dataset.events.create_slice(record.clone()).await?;
         }
         let mut start = self.dataset.slices().end().unwrap_or_else(|| now.minus(width).rounded_down(width));

@@ -69,6 +69,12 @@ pub struct Plan {
     pub cache_faults: cache::Faults,
     /// A rollup event is lost on its way.
     pub rollup_event_drop: f64,
+    /// A rollup event goes to a second server as well.
+    pub rollup_event_misrouted: f64,
+    /// Rollup servers are told of more counters than their queues hold.
+    pub floods: bool,
+    /// Clocks without error, so that two servers may come to the same boundary.
+    pub clocks_exact: bool,
     /// The mean pause between two disturbances; none in calm runs.
     pub disturbed_every: Option<Duration>,
     pub clocks_step: bool,
@@ -108,6 +114,9 @@ impl Plan {
             store_faults: Faults::drawn(&mut random),
             cache_faults: *random.pick(&[cache::Faults::NONE, cache::Faults::SOME]),
             rollup_event_drop: *random.pick(&[0.0, 0.1, 0.5, 1.0]),
+            rollup_event_misrouted: *random.pick(&[0.0, 0.3, 1.0]),
+            floods: random.chance(0.3),
+            clocks_exact: random.chance(0.3),
             disturbed_every: random.chance(0.85).then(|| random.millis(400, 4_000)),
             clocks_step: random.chance(0.4),
             generations,

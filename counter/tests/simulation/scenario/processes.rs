@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tallyman_counter::dataset::Dataset;
 use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters};
-use tallyman_counter::model::{CounterName, NamespaceName};
+use tallyman_counter::model::{CounterKey, CounterName, NamespaceName};
 use tallyman_counter::namespace::{DurableNamespace, Namespace, NamespaceStores};
 use tallyman_counter::pipeline::{Options, RollupServer};
 use tallyman_counter::service::{CounterService, Limits};
@@ -38,8 +38,9 @@ impl Base {
         let index = run.process_started();
         let mut random = Random::stream(run.plan.seed, "process", index);
         let skew = run.plan.generations[0].slices.max_clock_skew;
-        let offset_us = random.offset(skew / 4);
-        let clock = SimClock::new(&run.world, offset_us, random.offset(Duration::from_micros(50)));
+        let (offset_us, drift_ppm) = (random.offset(skew / 4), random.offset(Duration::from_micros(50)));
+        let (offset_us, drift_ppm) = if run.plan.clocks_exact { (0, 0) } else { (offset_us, drift_ppm) };
+        let clock = SimClock::new(&run.world, offset_us, drift_ppm);
         let process = Process::new(&run.world, index, clock.clone());
         let network = |component| Random::stream(run.plan.seed, component, index);
         let checkpoint_timestamp = match run.broken {
@@ -149,7 +150,7 @@ impl Rollup {
         let server = RollupServer::new(options);
         let dataset = base.dataset.clone();
         base.spawn(async move { dataset.keep_fresh().await });
-        server.serve(base.namespaces(run, generation)).await;
+        server.serve(base.namespaces(run, &given(run, generation))).await;
         if run.broken != Some(Break::NoSweep) {
             let sweeping = server.clone();
             base.spawn(async move { sweeping.keep_swept().await });
@@ -158,7 +159,7 @@ impl Rollup {
     }
 
     pub async fn reload(&self, run: &Run, generation: &Generation) {
-        self.server.serve(self.base.namespaces(run, generation)).await;
+        self.server.serve(self.base.namespaces(run, &given(run, generation))).await;
     }
 
     /// Ends as on SIGTERM: what is queued is rolled up.
@@ -171,6 +172,16 @@ impl Rollup {
     pub fn crash(&self) {
         self.base.process.crash();
         self.base.end_tasks();
+    }
+}
+
+/// What a rollup server takes for its configuration.
+fn given(run: &Run, generation: &Generation) -> Generation {
+    match run.broken {
+        Some(Break::QueuesWithoutBound) => {
+            Generation { capacity_bytes: generation.capacity_bytes * 64, ..*generation }
+        }
+        _ => *generation,
     }
 }
 
@@ -219,10 +230,10 @@ impl RollupEndpoint for Wire {
 
     async fn send(&self, namespace: &NamespaceName, counters: Vec<CounterName>) -> Result<()> {
         self.process.gate().await;
-        let (delay, lost) = {
+        let (delay, lost, misrouted) = {
             let mut random = self.random.lock().unwrap();
             let slow = random.chance(0.05);
-            (random.millis(0, if slow { 900 } else { 5 }), random.chance(self.run.rollup_event_drop()))
+            (random.millis(0, if slow { 900 } else { 5 }), random.chance(self.run.rollup_event_drop()), random.chance(self.run.plan.rollup_event_misrouted))
         };
         tokio::time::sleep(delay).await;
         let server = self.run.rollup(self.slot).filter(|_| !lost);
@@ -231,6 +242,14 @@ impl RollupEndpoint for Wire {
             return Err(Error::Unavailable { reason: "the rollup server did not take it".into() });
         };
         server.server.touched(namespace, &counters);
+        for name in &counters {
+            let counter = CounterKey { namespace: namespace.clone(), name: name.clone() };
+            self.run.history.forwarded(&self.process, &counter);
+        }
+        if misrouted && let Some((_, other)) = self.run.rollups().into_iter().find(|(slot, _)| *slot != self.slot) {
+            self.run.world.reached(State::RollupEventMisrouted);
+            other.server.touched(namespace, &counters);
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::client::read_once;
 use super::disturbance::start_rollup;
+use super::drill::stop_gracefully;
 use super::{Run, reached};
 use crate::cache;
 use crate::cassandra::faults::Faults;
@@ -57,6 +58,7 @@ pub async fn settle(run: &Arc<Run>) -> Vec<Violation> {
         tokio::time::sleep(run.plan.generations.iter().map(|g| g.coalesce).max().unwrap_or_default() * 2).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    found.extend(stop_gracefully(run).await);
     found
 }
 
