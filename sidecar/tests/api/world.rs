@@ -159,9 +159,12 @@ async fn durable(name: &str, accuracy: Accuracy, fault: Fault, clock: &Arc<dyn C
         },
     };
     let inner = memory::Dataset::new();
-    let events = Arc::new(Faulty { inner: inner.clone(), fault });
-    let dataset = Dataset::new(name.to_owned(), events, Arc::new(inner), clock.clone());
-    create_ahead(&dataset, time_partition, Ahead::USUAL).await.unwrap();
+    let stored = Arc::new(inner.clone());
+    // Slices are not created by a clock that is not trusted.
+    let healthy = Dataset::new(name.to_owned(), stored.clone(), stored.clone(), clock.clone());
+    healthy.refresh().await.unwrap();
+    create_ahead(&healthy, time_partition, Ahead::USUAL).await.unwrap();
+    let dataset = Dataset::new(name.to_owned(), Arc::new(Faulty { inner, fault }), stored, clock.clone());
     dataset.refresh().await.unwrap();
     Namespace {
         configuration: configuration(name, Counting::Durable(Box::new(settings.clone()))),
