@@ -146,6 +146,12 @@ impl CounterService {
         self.served.load().values().map(|served| served.namespace.clone()).collect()
     }
 
+    /// Whether tokens protect retries in this namespace; `None` where it is not served.
+    #[must_use]
+    pub fn token_honoured(&self, namespace: &str) -> Option<bool> {
+        self.served.load().get(namespace).map(|served| served.namespace.durable().is_some())
+    }
+
     /// Adds `delta` to a counter.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 use prost::Message;
 use prost_types::Any;
 use tallyman_api::status::{DOMAIN, ErrorInfo, Reason, Status};
-use tallyman_api::time;
 use tallyman_counter::service::Error;
 use tonic::Code;
 
@@ -18,16 +17,8 @@ pub(crate) fn status(error: &Error) -> Status {
     match error {
         Error::NamespaceUnknown { namespace } => Status::namespace_unknown(namespace),
         Error::Invalid { field, reason } => Status::invalid(field.as_str(), reason),
-        Error::EventTimeOutOfRange { event_time, accept_limit, distance } => {
-            let limit = time::Duration::from(*accept_limit).to_string();
-            let distance = time::Duration::from(*distance).to_string();
-            Status::refused_with(
-                Reason::EventTimeOutOfRange,
-                format!(
-                    "generation_time {event_time} lies {distance} from this server's now; at most {limit} is accepted"
-                ),
-                [("acceptLimit", limit), ("distance", distance), ("eventTime", event_time.to_string())],
-            )
+        Error::EventTimeOutOfRange { event_time, accept_limit, now } => {
+            Status::event_time_out_of_range(*accept_limit, event_time.as_micros().saturating_sub(now.as_micros()))
         }
         Error::TokenReused { token } => {
             Status::refused_with(Reason::TokenReused, message, [("token", token.as_str().to_owned())])

@@ -210,9 +210,7 @@ impl Api {
 
     /// Whether a namespace honours tokens, if it is served here.
     pub fn token_honoured(&self, namespace: &str) -> Option<bool> {
-        let namespaces = self.service.namespaces();
-        let served = namespaces.iter().find(|served| served.name().as_str() == namespace)?;
-        Some(served.durable().is_some())
+        self.service.token_honoured(namespace)
     }
 
     async fn measured<T>(

@@ -65,14 +65,14 @@ pub enum Error {
         reason: String,
     },
     /// The event time lies too far from now. It says nothing of earlier attempts with the same token.
-    #[error("generation_time {event_time} lies {distance:?} from now; at most {accept_limit:?} is accepted")]
+    #[error("generation_time {event_time} is not within {accept_limit:?} of now, {now}")]
     EventTimeOutOfRange {
         /// The event time.
         event_time: Timestamp,
         /// How far it may lie from now.
         accept_limit: Duration,
-        /// How far it lies from now.
-        distance: Duration,
+        /// This process's now.
+        now: Timestamp,
     },
     /// The token was seen with another delta or operation.
     #[error("token {token:?} was used for another delta or operation")]

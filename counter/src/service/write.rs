@@ -178,12 +178,11 @@ impl CounterService {
         mutation: Mutation,
     ) -> Result<(Append, SliceSettings)> {
         let event = Event::new(mutation.token, mutation.item);
-        let distance = event.event_time.distance(now);
         let slice = slices.accepting(event.event_time);
         let settings = slice.map_or(durable.settings.time_partition.settings, |slice| slice.settings);
-        if distance > settings.accept_limit {
+        if event.event_time.distance(now) > settings.accept_limit {
             let (event_time, accept_limit) = (event.event_time, settings.accept_limit);
-            return Err(Error::EventTimeOutOfRange { event_time, accept_limit, distance });
+            return Err(Error::EventTimeOutOfRange { event_time, accept_limit, now });
         }
         let Some(slice) = slice else {
             return Err(Error::Unavailable { reason: format!("no open time slice covers {}", event.event_time) });
