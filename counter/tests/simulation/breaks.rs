@@ -27,7 +27,7 @@ pub enum Break {
     CheckpointAtTimeOfWrite,
     /// Rollup servers wait for no event's acknowledgement: their slices have no limits.
     NoLag,
-    /// Rollup events are lost, and there are no sweeps.
+    /// Rollup events are lost, and there are no sweeps, nor the closing of slices, which is one.
     NoSweep,
     /// Events are ordered by when they arrived: a clear's time becomes the time of its arrival.
     OrderOfArrival,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tallyman_counter::configuration::Retention;
 use tallyman_counter::dataset::Dataset;
-use tallyman_counter::model::{SliceRecord, SliceState, Timestamp};
+use tallyman_counter::model::{SliceRecord, SliceState};
 use tallyman_counter::retention::close_and_drop;
 use tallyman_counter::store::{EventStore, Result, RollupStore};
 use tokio::task::spawn_local;
@@ -76,7 +76,8 @@ impl Operator {
             let _ = self.dataset.clock.measure(self.dataset.events.as_ref()).await;
             if run.broken == Some(Break::CloseWithoutSweep) {
                 let _ = self.close_without_sweep(&run).await;
-            } else {
+            } else if run.broken != Some(Break::NoSweep) {
+                // Closing a slice rolls up every counter that needs it: a sweep as well.
                 let retention = Retention { close_after: run.plan.close_after, delete_after: run.plan.delete_after };
                 let _ = close_and_drop(&self.dataset, retention).await;
             }
@@ -88,7 +89,7 @@ impl Operator {
         use tallyman_counter::clock::Clock;
         self.dataset.refresh_slices().await?;
         for slice in self.dataset.slices().records() {
-            let passed = |span: Duration| slice.end.plus(span) <= Timestamp::min(self.clock.now(), Timestamp::MAX);
+            let passed = |span: Duration| slice.end.plus(span) <= self.clock.now();
             if slice.state == SliceState::Open && passed(run.plan.close_after) {
                 self.dataset.events.set_slice_state(slice.start, SliceState::Closed).await?;
             } else if slice.state == SliceState::Closed && passed(run.plan.delete_after) {

@@ -178,9 +178,7 @@ impl Rollup {
 /// What a rollup server takes for its configuration.
 fn given(run: &Run, generation: &Generation) -> Generation {
     match run.broken {
-        Some(Break::QueuesWithoutBound) => {
-            Generation { capacity_bytes: generation.capacity_bytes * 64, ..*generation }
-        }
+        Some(Break::QueuesWithoutBound) => Generation { capacity_bytes: generation.capacity_bytes * 64, ..*generation },
         _ => *generation,
     }
 }
@@ -233,7 +231,11 @@ impl RollupEndpoint for Wire {
         let (delay, lost, misrouted) = {
             let mut random = self.random.lock().unwrap();
             let slow = random.chance(0.05);
-            (random.millis(0, if slow { 900 } else { 5 }), random.chance(self.run.rollup_event_drop()), random.chance(self.run.plan.rollup_event_misrouted))
+            (
+                random.millis(0, if slow { 900 } else { 5 }),
+                random.chance(self.run.rollup_event_drop()),
+                random.chance(self.run.plan.rollup_event_misrouted),
+            )
         };
         tokio::time::sleep(delay).await;
         let server = self.run.rollup(self.slot).filter(|_| !lost);
