@@ -107,7 +107,9 @@ impl BrokenEvents {
 #[async_trait]
 impl EventStore for BrokenEvents {
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        // No second clock to disagree with.
+        let in_process = self.broken == Break::ClocksAlwaysAgree;
+        Capabilities { in_process, ..self.inner.capabilities() }
     }
 
     async fn append(&self, mut appends: Vec<Append>) -> Vec<Result<()>> {
@@ -153,12 +155,7 @@ impl EventStore for BrokenEvents {
     }
 
     async fn node_clocks(&self) -> Result<Vec<NodeClock>> {
-        let clocks = self.inner.node_clocks().await?;
-        if self.broken == Break::ClocksAlwaysAgree {
-            // No second clock to disagree with.
-            return Ok(Vec::new());
-        }
-        Ok(clocks)
+        self.inner.node_clocks().await
     }
 }
 

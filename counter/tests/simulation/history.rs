@@ -142,7 +142,8 @@ impl Records {
 
     /// The settings that a process had in its own configuration.
     pub fn configured_settings(&self, process: usize, at: SimTime) -> Option<SliceSettings> {
-        let mut adopted = self.configured.iter().filter(|configured| configured.process == process && configured.at <= at);
+        let mut adopted =
+            self.configured.iter().filter(|configured| configured.process == process && configured.at <= at);
         adopted.next_back().map(|configured| configured.settings)
     }
 }

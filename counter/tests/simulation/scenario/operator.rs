@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallyman_counter::configuration::Retention;
+use tallyman_counter::clock::Clock;
+use tallyman_counter::configuration::{Retention, TimePartition};
 use tallyman_counter::dataset::Dataset;
-use tallyman_counter::model::{SliceRecord, SliceState};
-use tallyman_counter::retention::close_and_drop;
-use tallyman_counter::store::{EventStore, Result, RollupStore};
+use tallyman_counter::model::SliceState;
+use tallyman_counter::retention::{Ahead, Error, close_and_drop, create_ahead};
+use tallyman_counter::store::{EventStore, RollupStore};
 use tokio::task::spawn_local;
 
 use super::{Run, reached};
@@ -48,24 +49,12 @@ impl Operator {
     }
 
     /// Creates what is missing ahead, with the settings now in force.
-    pub async fn create_slices(&self, run: &Run) -> Result<()> {
-        use tallyman_counter::clock::Clock;
-        let width = run.plan.slice_width;
-        self.dataset.refresh_slices().await?;
-        let now = self.clock.now();
-        // Where an earlier attempt ended between record and table, the table is made now; else nothing happens. However old
-        // the slice is: no rollup gets past a table that is not there.
-        for record in self.dataset.slices().records().iter().filter(|record| record.state == SliceState::Open) {
-            self.dataset.events.create_slice(record.clone()).await?;
-        }
-        let mut start = self.dataset.slices().end().unwrap_or_else(|| now.minus(width).rounded_down(width));
-        while start < now.plus(width * WIDTHS_AHEAD) {
-            let end = start.rounded_down(width).plus(width);
-            let record = SliceRecord::new(start, end, run.generation().slices).expect("whole seconds");
-            self.dataset.events.create_slice(record).await?;
-            start = end;
-        }
-        Ok(())
+    pub async fn create_slices(&self, run: &Run) -> Result<usize, Error> {
+        self.dataset.clock.measure(self.dataset.events.as_ref()).await?;
+        let partition = TimePartition { settings: run.generation().slices, slice_width: run.plan.slice_width };
+        let ahead =
+            Ahead { span: run.plan.slice_width * WIDTHS_AHEAD, slices_max: usize::try_from(WIDTHS_AHEAD).unwrap() };
+        create_ahead(&self.dataset, partition, ahead).await
     }
 
     /// Goes on for as long as it is polled.
@@ -73,7 +62,6 @@ impl Operator {
         loop {
             // What fails is tried again.
             let _ = self.create_slices(&run).await;
-            let _ = self.dataset.clock.measure(self.dataset.events.as_ref()).await;
             if run.broken == Some(Break::CloseWithoutSweep) {
                 let _ = self.close_without_sweep(&run).await;
             } else if run.broken != Some(Break::NoSweep) {
@@ -85,8 +73,7 @@ impl Operator {
         }
     }
 
-    async fn close_without_sweep(&self, run: &Run) -> Result<()> {
-        use tallyman_counter::clock::Clock;
+    async fn close_without_sweep(&self, run: &Run) -> Result<(), Error> {
         self.dataset.refresh_slices().await?;
         for slice in self.dataset.slices().records() {
             let passed = |span: Duration| slice.end.plus(span) <= self.clock.now();
