@@ -77,7 +77,8 @@ pub async fn create_ahead(dataset: &Dataset, partition: TimePartition, ahead: Ah
     // A slice lasts, and so would the mistake of a wrong clock.
     let skew = slices.max_clock_skew().unwrap_or(partition.settings.max_clock_skew);
     let now = dataset.clock.now(skew).map_err(aggregation::Error::from)?;
-    // A creation that was cut short left a record without its table, and no rollup gets past a table that is not there.
+    // A creation that was cut short left a record without its table. However old the slice is by now: no rollup of any
+    // counter gets past a table that is not there.
     for record in slices.records().iter().filter(|record| record.state == SliceState::Open) {
         dataset.events.create_slice(record.clone()).await?;
     }

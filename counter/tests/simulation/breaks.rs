@@ -27,7 +27,7 @@ pub enum Break {
     CheckpointAtTimeOfWrite,
     /// Rollup servers wait for no event's acknowledgement: their slices have no limits.
     NoLag,
-    /// Rollup events are lost, and there are no sweeps.
+    /// Rollup events are lost, and there are no sweeps, nor the closing of slices, which is one.
     NoSweep,
     /// Events are ordered by when they arrived: a clear's time becomes the time of its arrival.
     OrderOfArrival,
@@ -107,7 +107,9 @@ impl BrokenEvents {
 #[async_trait]
 impl EventStore for BrokenEvents {
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        // No second clock to disagree with.
+        let in_process = self.broken == Break::ClocksAlwaysAgree;
+        Capabilities { in_process, ..self.inner.capabilities() }
     }
 
     async fn append(&self, mut appends: Vec<Append>) -> Vec<Result<()>> {
@@ -153,11 +155,7 @@ impl EventStore for BrokenEvents {
     }
 
     async fn node_clocks(&self) -> Result<Vec<NodeClock>> {
-        let clocks = self.inner.node_clocks().await?;
-        if self.broken == Break::ClocksAlwaysAgree {
-            return Ok(vec![NodeClock { node: "agreeable".to_owned(), time: self.clock.now() }]);
-        }
-        Ok(clocks)
+        self.inner.node_clocks().await
     }
 }
 

@@ -47,6 +47,12 @@ struct Acks {
     answer: Option<oneshot::Sender<()>>,
 }
 
+/// What a coordinator has read so far, by replica.
+struct Found<T> {
+    seen: Vec<(usize, T)>,
+    answer: Option<oneshot::Sender<Vec<(usize, T)>>>,
+}
+
 impl Cluster {
     pub fn new(world: &Arc<World>, history: &Arc<History>, faults: Faults, random: &mut Random) -> Arc<Self> {
         let clock_offsets_us = std::array::from_fn(|_| random.offset(Duration::from_millis(2)));
@@ -121,6 +127,11 @@ impl Cluster {
             _ => None,
         };
         drop(nodes);
+        if let (Write::Events { partition, cells }, Applied::Changed) = (write, applied) {
+            for (key, _) in cells {
+                self.history.event_stored(&partition.counter, key);
+            }
+        }
         if let Write::Row { counter, cells } = write
             && let Some(offered) = cells.decoded_checkpoint()
         {
@@ -290,8 +301,7 @@ impl Cluster {
             let timeout = Duration::from_millis(faults.request_timeout_ms) + random.millis(0, 20);
             let asked = if random.chance(0.2) { REPLICAS } else { QUORUM };
             let (sender, receiver) = oneshot::channel();
-            let found: Arc<Mutex<(Vec<(usize, T)>, Option<oneshot::Sender<_>>)>> =
-                Arc::new(Mutex::new((Vec::new(), Some(sender))));
+            let found = Arc::new(Mutex::new(Found { seen: Vec::new(), answer: Some(sender) }));
             let look = Arc::new(look);
             for &replica in order.iter().take(asked) {
                 let (there, back) = (faults.latency(&mut random), faults.latency(&mut random));
@@ -308,11 +318,11 @@ impl Cluster {
                     drop(nodes);
                     cluster.world.after(back, move || {
                         let mut found = found.lock().unwrap();
-                        found.0.push((replica, seen));
-                        if found.0.len() == QUORUM
-                            && let Some(sender) = found.1.take()
+                        found.seen.push((replica, seen));
+                        if found.seen.len() == QUORUM
+                            && let Some(answer) = found.answer.take()
                         {
-                            let _ = sender.send(std::mem::take(&mut found.0));
+                            let _ = answer.send(std::mem::take(&mut found.seen));
                         }
                     });
                 });

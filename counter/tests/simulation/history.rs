@@ -1,7 +1,7 @@
 //! What happened in one run, as only the simulation can know it: every attempt, every reply, every checkpoint.
 //! Checkers read it when the run is over; what can be judged at once is judged here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tallyman_counter::model::{Checkpoint, CounterKey, EventKey, SliceRecord, SliceSettings, SliceState, Timestamp};
@@ -124,6 +124,8 @@ pub struct Records {
     pub forwarded: Vec<(usize, usize, SimTime)>,
     /// Rows read of the rollup table: by which process, of which counter, when.
     pub rows_read: Vec<(usize, usize, SimTime)>,
+    /// Events that some replica has had, by counter; slices are dropped, this is not.
+    pub stored: BTreeSet<(usize, EventKey)>,
     pub violations: Vec<Violation>,
 }
 
@@ -140,8 +142,9 @@ impl Records {
 
     /// The settings that a process had in its own configuration.
     pub fn configured_settings(&self, process: usize, at: SimTime) -> Option<SliceSettings> {
-        let adopted = self.configured.iter().filter(|configured| configured.process == process && configured.at <= at);
-        adopted.last().map(|configured| configured.settings)
+        let mut adopted =
+            self.configured.iter().filter(|configured| configured.process == process && configured.at <= at);
+        adopted.next_back().map(|configured| configured.settings)
     }
 }
 
@@ -233,6 +236,13 @@ impl History {
     /// Whether a rollup event of the counter came from this sidecar since then.
     pub fn was_forwarded(&self, process: usize, counter: usize, since: SimTime) -> bool {
         self.records().forwarded.iter().any(|(p, c, at)| *p == process && *c == counter && *at >= since)
+    }
+
+    /// A replica took an event that it did not have.
+    pub fn event_stored(&self, counter: &CounterKey, key: &EventKey) {
+        if let Some(&counter) = self.indices.get(counter) {
+            self.records().stored.insert((counter, key.clone()));
+        }
     }
 
     /// A process asked for a counter's row.

@@ -174,7 +174,7 @@ async fn finish(run: &Arc<Run>) -> Finished {
     let mut violations = settle::settle(run).await;
     let records = run.history.records();
     violations.extend(checkers::violations(&records, &run.cluster));
-    checkers::states::mark(&records, &run.cluster, &run.world);
+    checkers::states::mark(&records, &run.world);
     violations.sort_by_key(|violation| violation.invariant);
     Finished { violations, coverage: run.world.coverage(), trace_hash: run.world.trace_hash() }
 }

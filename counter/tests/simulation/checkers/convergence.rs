@@ -11,8 +11,8 @@ pub fn check(records: &Records, invariant: Invariant, replies: &[Reply]) -> Vec<
     for reply in replies {
         let of_counter = records.mutations.iter().enumerate().filter(|(_, m)| m.counter == reply.counter);
         let acknowledged = of_counter.filter(|(_, mutation)| mutation.acknowledgement().is_some());
-        let missing = acknowledged.filter(|(_, mutation)| mutation.key.event_time > reply.as_of);
-        if let Some((id, _)) = missing.last() {
+        let mut missing = acknowledged.filter(|(_, mutation)| mutation.key.event_time > reply.as_of);
+        if let Some((id, _)) = missing.next_back() {
             let evidence = format!(
                 "counter {} read at {} by process {} does not cover {}",
                 reply.counter,

@@ -2,26 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tallyman_counter::model::SliceState;
-
 use super::Ordered;
-use crate::cassandra::Cluster;
-use crate::cassandra::store::union_of_events;
 use crate::coverage::State;
 use crate::history::{Outcome, Promise, Records};
 use crate::model::{Kind, Presence, digits};
 use crate::world::{SimTime, World};
 
-pub fn mark(records: &Records, cluster: &Cluster, world: &World) {
+pub fn mark(records: &Records, world: &World) {
     let ordered = Ordered::new(records);
-    mutations(records, cluster, world);
+    mutations(records, world);
     windows(records, &ordered, world);
     unknowns(records, &ordered, world);
     pending(records, &ordered, world);
 }
 
-fn mutations(records: &Records, cluster: &Cluster, world: &World) {
-    let union = union_of_events(cluster);
+fn mutations(records: &Records, world: &World) {
     for mutation in &records.mutations {
         let outcomes = || mutation.attempts.iter().filter_map(|attempt| attempt.ended.map(|(at, o)| (at, o, attempt)));
         let acknowledged: Vec<_> = outcomes().filter(|(_, o, _)| *o == Outcome::Acknowledged).collect();
@@ -30,11 +25,8 @@ fn mutations(records: &Records, cluster: &Cluster, world: &World) {
             world.reached(State::OutcomeUnknown);
         }
         let Some((first_at, _, _)) = acknowledged.first() else {
-            let slice = records.slice_moves.iter().filter(|moved| moved.record.contains(mutation.key.event_time));
-            let dropped = slice.into_iter().any(|moved| moved.state == SliceState::Dropped);
-            if mutation.may_be_written(SimTime(u64::MAX)) && !dropped {
-                let counter = records.counters[mutation.counter].clone();
-                let stored = union.contains_key(&(counter, mutation.key.clone()));
+            if mutation.may_be_written(SimTime(u64::MAX)) {
+                let stored = records.stored.contains(&(mutation.counter, mutation.key.clone()));
                 world.reached(if stored { State::TimeoutApplied } else { State::TimeoutNotApplied });
                 if mutation.kind == Kind::Clear {
                     world.reached(State::ClearUnknown);

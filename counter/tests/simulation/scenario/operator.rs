@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tallyman_counter::clock::Clock;
 use tallyman_counter::configuration::{Retention, TimePartition};
 use tallyman_counter::dataset::Dataset;
-use tallyman_counter::model::{SliceState, Timestamp};
-use tallyman_counter::retention::{self, Ahead, close_and_drop, create_ahead};
-use tallyman_counter::store::{self, EventStore, RollupStore};
+use tallyman_counter::model::SliceState;
+use tallyman_counter::retention::{Ahead, Error, close_and_drop, create_ahead};
+use tallyman_counter::store::{EventStore, RollupStore};
 use tokio::task::spawn_local;
 
 use super::{Run, reached};
@@ -48,14 +49,12 @@ impl Operator {
     }
 
     /// Creates what is missing ahead, with the settings now in force.
-    pub async fn create_slices(&self, run: &Run) -> Result<(), retention::Error> {
-        // The last measurement may be good for this time as well.
-        let _ = self.dataset.clock.measure(self.dataset.events.as_ref()).await;
-        let slice_width = run.plan.slice_width;
-        let partition = TimePartition { settings: run.generation().slices, slice_width };
-        create_ahead(&self.dataset, partition, Ahead { span: slice_width * WIDTHS_AHEAD, slices_max: 16 })
-            .await
-            .map(drop)
+    pub async fn create_slices(&self, run: &Run) -> Result<usize, Error> {
+        self.dataset.clock.measure(self.dataset.events.as_ref()).await?;
+        let partition = TimePartition { settings: run.generation().slices, slice_width: run.plan.slice_width };
+        let ahead =
+            Ahead { span: run.plan.slice_width * WIDTHS_AHEAD, slices_max: usize::try_from(WIDTHS_AHEAD).unwrap() };
+        create_ahead(&self.dataset, partition, ahead).await
     }
 
     /// Goes on for as long as it is polled.
@@ -65,7 +64,8 @@ impl Operator {
             let _ = self.create_slices(&run).await;
             if run.broken == Some(Break::CloseWithoutSweep) {
                 let _ = self.close_without_sweep(&run).await;
-            } else {
+            } else if run.broken != Some(Break::NoSweep) {
+                // Closing a slice rolls up every counter that needs it: a sweep as well.
                 let retention = Retention { close_after: run.plan.close_after, delete_after: run.plan.delete_after };
                 let _ = close_and_drop(&self.dataset, retention).await;
             }
@@ -73,11 +73,10 @@ impl Operator {
         }
     }
 
-    async fn close_without_sweep(&self, run: &Run) -> store::Result<()> {
-        use tallyman_counter::clock::Clock;
+    async fn close_without_sweep(&self, run: &Run) -> Result<(), Error> {
         self.dataset.refresh_slices().await?;
         for slice in self.dataset.slices().records() {
-            let passed = |span: Duration| slice.end.plus(span) <= Timestamp::min(self.clock.now(), Timestamp::MAX);
+            let passed = |span: Duration| slice.end.plus(span) <= self.clock.now();
             if slice.state == SliceState::Open && passed(run.plan.close_after) {
                 self.dataset.events.set_slice_state(slice.start, SliceState::Closed).await?;
             } else if slice.state == SliceState::Closed && passed(run.plan.delete_after) {

@@ -118,7 +118,7 @@ impl Plan {
             floods: random.chance(0.3),
             clocks_exact: random.chance(0.3),
             disturbed_every: random.chance(0.85).then(|| random.millis(400, 4_000)),
-            clocks_step: random.chance(0.4),
+            clocks_step: random.chance(0.4) || broken == Some(Break::ClocksAlwaysAgree),
             generations,
         }
     }

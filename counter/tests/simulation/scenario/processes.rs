@@ -108,7 +108,7 @@ impl Sidecar {
             touched.clone(),
             Limits { scanned_events: 1 << 10, ..Limits::default() },
         ));
-        let wires = (0..run.rollup_slots()).map(|slot| Wire::new(run, slot, &base.process)).collect::<Vec<_>>();
+        let wires = (0..run.rollup_slots()).map(|slot| Wire::connect(run, slot, &base.process)).collect::<Vec<_>>();
         let namespaces = base.namespaces(run, generation);
         let routes: Routes = namespaces.iter().map(|namespace| (namespace.name().clone(), wires.clone())).collect();
         touched.route(routes);
@@ -199,7 +199,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(run: &Arc<Run>, slot: usize, process: &Arc<Process>) -> Arc<dyn RollupEndpoint> {
+    fn connect(run: &Arc<Run>, slot: usize, process: &Arc<Process>) -> Arc<dyn RollupEndpoint> {
         let random = Random::stream(run.plan.seed, "wire", process.index * 64 + slot);
         Arc::new(Self {
             run: run.clone(),
