@@ -10,6 +10,7 @@ mod engine;
 mod manifests;
 mod namespace;
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ use crate::output::Format;
 
 /// How long requests under way may take once the process is told to stop.
 const REQUESTS_DRAIN: Duration = Duration::from_secs(3);
+
+/// What the store's own library says of its files is for those who ask for it by name.
+const QUIET: &str = "fjall=warn,lsm_tree=warn";
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failure> {
@@ -80,11 +84,12 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failu
 }
 
 fn log(format: LogFormat, level: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| {
         Failure::local(format!("--log-level {level:?}: {error}"))
             .with_remedy("such as info, or info,tallyman_counter=debug")
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
