@@ -71,15 +71,14 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failu
     let server = server(&engine, manifests.loaded.clone());
     // The listeners are bound: whoever reads the addresses can connect.
     format.print(&banner.to_string(), &banner)?;
-    let served = tokio::select! {
-        served = server.serve(listeners, shutdown) => served,
+    tokio::select! {
+        () = server.serve(listeners, shutdown) => {}
         ((), ()) = async { futures::join!(engine.run(), follow(&engine, manifests.loaded.clone())) } => {
             return Err(Failure::local("the engine ended by itself"));
         }
     };
     tracing::info!("every request is answered; stopping");
     engine.stop().await;
-    let () = served;
     Ok(ExitCode::SUCCESS)
 }
 
