@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use tallyman_api::client::{Client, Error, Policy};
 use tallyman_api::time::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -47,6 +48,8 @@ pub async fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Fail
     let schedule = Schedule::new(arguments.resend, arguments.seed, reach as u64);
     let range = Range { first: arguments.from, last: arguments.last_row() };
     let progress = Progress::new(rows.position());
+    let interrupt = signal(SignalKind::interrupt());
+    let interrupt = interrupt.map_err(|error| Failure::local(format!("cannot listen to signals: {error}")))?;
     let replay = Replay {
         source: Source::new(rows, schedule, past, range),
         client,
@@ -57,7 +60,7 @@ pub async fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Fail
         stop: None,
         keep_going: arguments.keep_going,
     };
-    let (report, failure) = replay.run(arguments.concurrency.get(), arguments.batch, progress).await;
+    let (report, failure) = replay.run(arguments.concurrency.get(), arguments.batch, progress, interrupt).await;
     let report = Report { seed: arguments.seed, ..report };
     format.print(&report.to_string(), &report)?;
     match failure {
@@ -121,7 +124,13 @@ struct Answered {
 }
 
 impl Replay {
-    async fn run(mut self, concurrency: usize, batch: usize, mut progress: Progress) -> (Report, Option<Failure>) {
+    async fn run(
+        mut self,
+        concurrency: usize,
+        batch: usize,
+        mut progress: Progress,
+        mut interrupt: Signal,
+    ) -> (Report, Option<Failure>) {
         let started = Instant::now();
         let mut in_flight: JoinSet<Answered> = JoinSet::new();
         let mut waiting = VecDeque::new();
@@ -143,7 +152,7 @@ impl Replay {
                     Err(error) => self.stop(Stop::Failed(Failure::local(format!("a request broke off: {error}")))),
                 },
                 () = progress.tick() => progress.show(self.tally.rows()),
-                _ = tokio::signal::ctrl_c() => self.stop(Stop::Interrupted),
+                _ = interrupt.recv() => self.stop(Stop::Interrupted),
             }
         }
         progress.end();

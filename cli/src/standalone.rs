@@ -10,6 +10,7 @@ mod engine;
 mod manifests;
 mod namespace;
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,6 +40,9 @@ use crate::output::Format;
 /// How long requests under way may take once the process is told to stop.
 const REQUESTS_DRAIN: Duration = Duration::from_secs(3);
 
+/// What the store's own library says of its files is for those who ask for it by name.
+const QUIET: &str = "fjall=warn,lsm_tree=warn";
+
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failure> {
     log(arguments.log_format, &arguments.log_level)?;
@@ -67,24 +71,24 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failu
     let server = server(&engine, manifests.loaded.clone());
     // The listeners are bound: whoever reads the addresses can connect.
     format.print(&banner.to_string(), &banner)?;
-    let served = tokio::select! {
-        served = server.serve(listeners, shutdown) => served,
+    tokio::select! {
+        () = server.serve(listeners, shutdown) => {}
         ((), ()) = async { futures::join!(engine.run(), follow(&engine, manifests.loaded.clone())) } => {
             return Err(Failure::local("the engine ended by itself"));
         }
     };
     tracing::info!("every request is answered; stopping");
     engine.stop().await;
-    let () = served;
     Ok(ExitCode::SUCCESS)
 }
 
 fn log(format: LogFormat, level: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| {
         Failure::local(format!("--log-level {level:?}: {error}"))
             .with_remedy("such as info, or info,tallyman_counter=debug")
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

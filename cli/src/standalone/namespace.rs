@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn best_effort_counts_are_where_the_caches_are() {
-        let text = "apiVersion: tallyman.dev/v1alpha1\nkind: CounterNamespace\nmetadata: {name: n}\n\
+        let text = "apiVersion: tallyman.dev/v1alpha1\nkind: CounterNamespace\nmetadata: {name: views}\n\
                     spec: {counterType: BestEffort, ttl: 90s}\n";
         let cache =
             CacheStorage::Memcached { cluster: "c".to_owned(), replicas: vec![vec!["localhost:11211".to_owned()]] };
