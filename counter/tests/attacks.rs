@@ -1059,7 +1059,7 @@ async fn chaos(seed: u64, accuracy: Accuracy) {
     let mut settings = settings(accuracy);
     settings.retention = Retention { close_after: Duration::from_secs(20), delete_after: Duration::from_secs(40) };
     settings.time_partition.slice_width = Duration::from_secs(30);
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         settings.cardinality = Cardinality::Low;
     }
     let mut sidecars = Vec::new();
@@ -1120,7 +1120,7 @@ async fn chaos(seed: u64, accuracy: Accuracy) {
                         let begun = clock.now();
                         if let Ok(count) = service.get_count("ns", "a", None, None).await {
                             reads.fetch_add(1, Ordering::SeqCst);
-                            let history = history.lock().unwrap();
+                            let history = std::mem::take(&mut *history.lock().unwrap());
                             let as_of = count.as_of.unwrap();
                             let eventual = accuracy == Accuracy::Eventual;
                             let sure = |did: &&Did| match did.acknowledged {
@@ -1206,12 +1206,12 @@ async fn chaos(seed: u64, accuracy: Accuracy) {
         () = servers[1].0.keep_swept() => unreachable!(),
         () = servers[2].0.keep_swept() => unreachable!(),
     }
-    let history = history.lock().unwrap();
+    let history = std::mem::take(&mut *history.lock().unwrap());
     let (sure, maybe): (Vec<_>, Vec<_>) = history.iter().partition(|did| did.acknowledged.is_some());
     let count = rolled_up(&servers[0].1, &counter("ns", "a")).await.unwrap_or(0);
     let counts = possible(&sure, &maybe);
     assert!(counts.contains(&(count as i64)), "seed {seed}: {count}, possible {counts:?} of {history:#?}");
-    if seed % 40 == 0 {
+    if seed.is_multiple_of(40) {
         let (reads, closed) = (reads.load(Ordering::SeqCst), closed.load(Ordering::SeqCst));
         println!(
             "seed {seed}: {} sure, {} maybe, {reads} reads, {closed} closed, begun {}",

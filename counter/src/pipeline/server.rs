@@ -270,10 +270,9 @@ impl RollupServer {
             else {
                 return;
             };
-            match queues.insert_when_there_is_room(&counter.name).await {
-                Ok(()) => return,
-                // The new queues are there before the old ones end.
-                Err(Ended) => {}
+            // The new queues are there before the old ones end.
+            if queues.insert_when_there_is_room(&counter.name).await != Err(Ended) {
+                return;
             }
         }
     }
