@@ -130,5 +130,26 @@ async fn ordinary_names_are_readable_keys_on_the_server() {
     memcached.store().add(&counter("plays/SFO"), -3, LONG).await.unwrap();
     let client = memcache::exp::AsyncMetaClient::connect(format!("127.0.0.1:{}", memcached.port)).await.unwrap();
     let stored = client.get("n:plays/SFO").send().await.unwrap();
-    assert_eq!(stored.value.as_deref(), Some(b"18446744073709551613".as_slice()));
+    assert_eq!(stored.value.as_deref(), Some(b"4611686018427387901".as_slice()));
+}
+
+/// memcached looks for a minus sign beyond the end of numbers with the highest bit, in what the memory held before.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs memcached: cargo xtask test"]
+async fn negative_counts_are_added_to_whatever_the_memory_held_before() {
+    let memcached = Memcached::new();
+    let client = memcache::exp::AsyncMetaClient::connect(format!("127.0.0.1:{}", memcached.port)).await.unwrap();
+    let keys = || (0..1_000).map(|nth| format!("n:{nth}"));
+    for key in keys() {
+        client.set(&key, "-".repeat(24)).send().await.unwrap();
+    }
+    for key in keys() {
+        client.delete(&key).send().await.unwrap();
+    }
+    let store = memcached.store();
+    for nth in 0..1_000 {
+        let counter = counter(&nth.to_string());
+        assert_eq!(store.add(&counter, -5, LONG).await.unwrap(), -5);
+        assert_eq!(store.add(&counter, 3, LONG).await.unwrap(), -2);
+    }
 }

@@ -27,8 +27,8 @@ impl Call {
     fn operation(&self) -> Op {
         match self {
             Self::Add { key, delta, ttl_seconds, .. } => {
-                let delta = encoding::to_unsigned(*delta);
-                Arithmetic::new(key).delta(delta).initial(delta, *ttl_seconds).into()
+                let arithmetic = Arithmetic::new(key).delta(encoding::increment(*delta));
+                arithmetic.initial(encoding::to_stored(*delta), *ttl_seconds).into()
             }
             Self::Get { key, .. } => Get::new(key).into(),
             Self::Clear { key, .. } => Delete::new(key).into(),
@@ -51,8 +51,8 @@ fn unexpected(result: &OpResult) -> Error {
 
 fn added(result: OpResult) -> Result<i64> {
     match result {
-        OpResult::Arithmetic(ArithmeticResult { status: MutationStatus::Applied, value: Some(count), .. }) => {
-            Ok(encoding::to_signed(count))
+        OpResult::Arithmetic(ArithmeticResult { status: MutationStatus::Applied, value: Some(stored), .. }) => {
+            Ok(encoding::to_count(stored))
         }
         other => Err(unexpected(&other)),
     }

@@ -19,20 +19,30 @@ pub(super) fn key(counter: &CounterKey) -> String {
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(plain.as_bytes()))
 }
 
-/// A delta or count as the unsigned number that memcached counts with. Its increment wraps around at 64 bits (its decrement
-/// stops at 0), so in two's complement an increment adds any signed delta.
-pub(super) fn to_unsigned(count: i64) -> u64 {
-    u64::from_le_bytes(count.to_le_bytes())
+/// What is stored for a count of 0. memcached's numbers are unsigned, and it refuses some of those whose highest bit is set:
+/// it then searches for a minus sign, beyond the number's end, in whatever memory follows. Counts within 62 bits of 0 either
+/// way are stored without that bit.
+const ZERO: u64 = 1 << 62;
+
+/// A delta as memcached increments by it. Its increment wraps around at 64 bits (its decrement stops at 0), so in two's
+/// complement it adds any signed delta.
+pub(super) fn increment(delta: i64) -> u64 {
+    delta.cast_unsigned()
 }
 
-/// The count that [`to_unsigned`] stands for.
-pub(super) fn to_signed(count: u64) -> i64 {
-    i64::from_le_bytes(count.to_le_bytes())
+/// A count as it is stored.
+pub(super) fn to_stored(count: i64) -> u64 {
+    count.cast_unsigned().wrapping_add(ZERO)
+}
+
+/// The count that is stored as `stored`.
+pub(super) fn to_count(stored: u64) -> i64 {
+    stored.wrapping_sub(ZERO).cast_signed()
 }
 
 /// The count in a stored value: digits, and spaces where the number was longer once.
 pub(super) fn count(value: &[u8]) -> Option<i64> {
-    std::str::from_utf8(value).ok()?.trim_end_matches(' ').parse().ok().map(to_signed)
+    std::str::from_utf8(value).ok()?.trim_end_matches(' ').parse().ok().map(to_count)
 }
 
 /// A time to live as memcached takes it: whole seconds, at least one (0 would be for ever), or the point in time where it ends.
@@ -73,16 +83,28 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_twos_complement_and_padded_ones_are_read() {
+    fn counts_are_stored_without_the_highest_bit_and_padded_ones_are_read() {
         for number in [i64::MIN, -1, 0, 1, i64::MAX] {
-            assert_eq!(to_signed(to_unsigned(number)), number);
-            assert_eq!(count(to_unsigned(number).to_string().as_bytes()), Some(number));
+            assert_eq!(to_count(to_stored(number)), number);
+            assert_eq!(count(to_stored(number).to_string().as_bytes()), Some(number));
         }
-        assert_eq!(to_unsigned(5).wrapping_add(to_unsigned(-7)), to_unsigned(-2));
-        assert_eq!(count(b"4         "), Some(4));
-        assert_eq!(count(b"18446744073709551615"), Some(-1));
+        for number in [-1 << 62, -1, 0, 1, (1 << 62) - 1] {
+            assert!(to_stored(number) < 1 << 63, "{number}");
+        }
+        assert_eq!(count(b"4611686018427387908      "), Some(4));
+        assert_eq!(count(b"4611686018427387903"), Some(-1));
         for foreign in [b"".as_slice(), b"x", b"-1", b" 1", b"18446744073709551616"] {
             assert_eq!(count(foreign), None);
+        }
+    }
+
+    #[test]
+    fn an_increment_adds_any_delta_to_any_count() {
+        for delta in [i64::MIN, -7, 0, 5, i64::MAX] {
+            for before in [i64::MIN, -3, 0, 1_000_000_007, i64::MAX] {
+                let after = to_stored(before).wrapping_add(increment(delta));
+                assert_eq!(to_count(after), before.wrapping_add(delta), "{before} and {delta}");
+            }
         }
     }
 
