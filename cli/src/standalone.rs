@@ -53,7 +53,7 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failu
     let listeners = Listeners::bind(&addresses).await.map_err(|error| {
         Failure::local(error.to_string()).with_remedy("choose other addresses with --listen, --admin and --unix-socket")
     })?;
-    let manifests = Manifests::follow(arguments.namespaces, cache(arguments.memcached)).await;
+    let manifests = Manifests::follow(arguments.namespaces, best_effort(arguments.memcached)).await;
     let loaded = manifests.loaded.borrow().clone();
     if loaded.namespaces.is_empty() {
         return Err(no_namespaces(&loaded));
@@ -115,7 +115,7 @@ async fn open(data_dir: &Path) -> Result<Database, Failure> {
     opened.map_err(|error| Failure::local(error.to_string()))
 }
 
-fn cache(memcached: Option<String>) -> CacheStorage {
+fn best_effort(memcached: Option<String>) -> CacheStorage {
     match memcached {
         None => CacheStorage::Memory,
         Some(server) => CacheStorage::Memcached { cluster: "memcached".to_owned(), replicas: vec![vec![server]] },

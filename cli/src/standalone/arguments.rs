@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH", env = "TALLYMAN_UNIX_SOCKET")]
     pub unix_socket: Option<PathBuf>,
 
-    /// Keep BestEffort counts and cached counts in this memcached, rather than in memory.
+    /// Keep the counts of BestEffort namespaces in this memcached, rather than in memory.
     #[arg(long, value_name = "HOST:PORT", env = "TALLYMAN_MEMCACHED")]
     pub memcached: Option<String>,
 

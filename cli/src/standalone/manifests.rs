@@ -32,12 +32,13 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// Reads `paths`, or the default folder, or the built-in examples, and follows what can change.
-    pub async fn follow(paths: Vec<PathBuf>, cache: CacheStorage) -> Self {
+    /// Reads `paths`, or the default folder, or the built-in examples, and follows what can change. Best-effort counts are kept
+    /// in `best_effort`.
+    pub async fn follow(paths: Vec<PathBuf>, best_effort: CacheStorage) -> Self {
         let files = Arc::new(Mutex::new(BTreeMap::new()));
         let seen = files.clone();
         let parse = move |path: &Path, text: &str| {
-            let read = configurations(path, text, &cache)?;
+            let read = configurations(path, text, &best_effort)?;
             let mut files = seen.lock().unwrap_or_else(PoisonError::into_inner);
             for configuration in &read {
                 // Files come in the order of their paths, and the first that configures a namespace does.

@@ -1,7 +1,7 @@
 //! From a CounterNamespace, as `kubectl apply` takes it, to the configuration that the engine reads. Pure.
 //!
 //! What the operator's plan would choose is left at its defaults here, and what only a cluster has (replicas, resources,
-//! classes, deletion) has no meaning: everything is in this process, but for memcached where there is one.
+//! classes, deletion) has no meaning: everything is in this process, but for best-effort counts where there is a memcached.
 
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::Path;
@@ -17,31 +17,36 @@ use tallyman_crds::{CounterNamespace, CounterType, counter_namespace as resource
 /// The region of everything that this process writes: there is no other.
 const REGION: &str = "local";
 
-/// All namespaces of a file's text.
+/// All namespaces of a file's text. Best-effort counts are kept in `best_effort`; checkpoints are cached in memory, as nobody
+/// but this process reads them.
 ///
 /// # Errors
 /// What is wrong with it: document, field, value, and what is allowed.
-pub fn configurations(path: &Path, text: &str, cache: &CacheStorage) -> Result<Vec<NamespaceConfiguration>, String> {
+pub fn configurations(
+    path: &Path,
+    text: &str,
+    best_effort: &CacheStorage,
+) -> Result<Vec<NamespaceConfiguration>, String> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let resources = read_counter_namespaces(text, &name).map_err(|error| error.to_string())?;
-    resources.iter().map(|resource| configuration(resource, cache)).collect()
+    resources.iter().map(|resource| configuration(resource, best_effort)).collect()
 }
 
-/// The configuration of one namespace, with counts or checkpoints cached in `cache`.
-fn configuration(resource: &CounterNamespace, cache: &CacheStorage) -> Result<NamespaceConfiguration, String> {
+fn configuration(resource: &CounterNamespace, best_effort: &CacheStorage) -> Result<NamespaceConfiguration, String> {
     let name = resource.metadata.name.as_deref().unwrap_or_default();
     let namespace = NamespaceName::new(name).map_err(|error| format!("metadata.name: {name:?}: {error}"))?;
     let counting = match resource.spec.counter_type {
-        CounterType::BestEffort => {
-            Counting::BestEffort(BestEffort { storage: cache.clone(), ttl: resource.spec.ttl_or_default().as_std() })
-        }
-        CounterType::Eventual => Counting::Durable(Box::new(durable(resource, Accuracy::Eventual, cache)?)),
-        CounterType::Accurate => Counting::Durable(Box::new(durable(resource, Accuracy::Accurate, cache)?)),
+        CounterType::BestEffort => Counting::BestEffort(BestEffort {
+            storage: best_effort.clone(),
+            ttl: resource.spec.ttl_or_default().as_std(),
+        }),
+        CounterType::Eventual => Counting::Durable(Box::new(durable(resource, Accuracy::Eventual)?)),
+        CounterType::Accurate => Counting::Durable(Box::new(durable(resource, Accuracy::Accurate)?)),
     };
     Ok(NamespaceConfiguration { namespace, region: REGION.to_owned(), counting })
 }
 
-fn durable(resource: &CounterNamespace, accuracy: Accuracy, cache: &CacheStorage) -> Result<Durable, String> {
+fn durable(resource: &CounterNamespace, accuracy: Accuracy) -> Result<Durable, String> {
     let (spec, rollup, events) = (&resource.spec, &resource.spec.rollup, resource.spec.event_store_or_default());
     let storage = DatasetStorage::Embedded { dataset: resource.dataset_or_default() };
     Ok(Durable {
@@ -50,7 +55,7 @@ fn durable(resource: &CounterNamespace, accuracy: Accuracy, cache: &CacheStorage
             resource::Cardinality::Low => Cardinality::Low,
             resource::Cardinality::High => Cardinality::High,
         },
-        cache: Some(cache.clone()),
+        cache: Some(CacheStorage::Memory),
         events: storage.clone(),
         rollups: storage,
         rollup_endpoints: Vec::new(),
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn best_effort_counts_are_where_the_caches_are() {
+    fn best_effort_counts_are_in_memcached_where_there_is_one() {
         let text = "apiVersion: tallyman.dev/v1alpha1\nkind: CounterNamespace\nmetadata: {name: views}\n\
                     spec: {counterType: BestEffort, ttl: 90s}\n";
         let cache =
