@@ -111,6 +111,14 @@ impl Opener {
         Ok(opened.entry(address.clone()).or_insert_with(open).clone())
     }
 
+    /// Stops keeping datasets fresh. What is open stays open; the stores may be closed now.
+    pub fn stop(&self) {
+        // Nothing panics while it is held half changed.
+        for task in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+    }
+
     async fn dataset(
         &self,
         configuration: &NamespaceConfiguration,
@@ -148,9 +156,7 @@ impl Opener {
 
 impl Drop for Opener {
     fn drop(&mut self) {
-        for task in self.fresh.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            task.abort();
-        }
+        self.stop();
     }
 }
 

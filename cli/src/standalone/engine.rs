@@ -153,6 +153,7 @@ impl Engine {
         if tokio::time::timeout(DRAIN, self.rollups.drain()).await.is_err() {
             tracing::warn!("rollups are left to the next start's sweep");
         }
+        self.opener.stop();
         let database = self.database.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || database.close()).await {
             tracing::error!(%error, "the store did not close in order");
