@@ -204,6 +204,33 @@ async fn an_accurate_count_is_exact_at_once_before_and_after_rollups_and_across_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_accurate_count_is_exact_at_once_with_thousands_of_events_waiting_for_rollup() {
+    let engine = Engine::start(Accuracy::Accurate).await;
+    // No rollup event gets through, so that all of them wait.
+    engine.touched.route(Routes::new());
+    let mut expected = 0;
+    for batch in 0..60_i64 {
+        let adds = (0..100).map(|i| BatchAdd {
+            counter_name: "a".to_owned(),
+            delta: batch * 100 + i - 2_500,
+            token: ClientToken::default(),
+        });
+        let (results, _) = engine.service.batch_add_count("ns", adds.collect(), None).await.unwrap();
+        assert!(results.iter().all(std::result::Result::is_ok));
+        expected += (0..100).map(|i| batch * 100 + i - 2_500).sum::<i64>();
+        if batch == 30 {
+            // Events of one microsecond are ordered by their tokens.
+            seconds(1).await;
+            engine.service.clear_count("ns", "a", ClientToken::default(), None).await.unwrap();
+            expected = 0;
+        }
+        assert_eq!(engine.get("a").await.0, expected);
+        seconds(1).await;
+    }
+    assert_eq!(engine.store_count("a").await, None, "nothing was rolled up");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stale_count_is_counted_anew_when_the_reader_asks_for_it() {
     let engine = Engine::start(Accuracy::Eventual).await;
     engine.add("a", 5).await;

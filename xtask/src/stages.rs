@@ -18,8 +18,15 @@ const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", 
 const DOC: &[&str] = &["doc", "--workspace", "--no-deps"];
 const TEST_WORKSPACE: &[&str] = &["test", "--workspace", "--no-fail-fast"];
 /// All but the binary, whose tests run in release with real servers.
-const TEST_LIBRARIES: &[&str] = &["test", "--workspace", "--exclude", "tallyman", "--no-fail-fast"];
-const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast"];
+const TEST_LIBRARIES: &[&str] =
+    &["test", "--workspace", "--exclude", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
+const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
+/// What takes its time: many seeds, and a million counters.
+#[rustfmt::skip]
+const TEST_AT_LENGTH: &[&str] = &[
+    "test", "--release", "-p", "tallyman-counter", "--no-fail-fast",
+    "--test", "simulation", "--test", "bounds", "--test", "attacks",
+];
 
 /// Servers that the end-to-end tests talk to.
 const SERVERS: &[Package] =
@@ -65,8 +72,8 @@ pub const FULL: &[Stage] = &[
     CLIPPY_STAGE,
     DOC_STAGE,
     DENY_STAGE,
-    cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)]),
-    cargo_with("simulation", SIMULATION, &[("SIM_SEEDS", SIMULATION_SEEDS)]),
     Stage { name: "servers", action: Action::Install(SERVERS) },
-    cargo_with("end to end", TEST_BINARY, &[("TALLYMAN_TEST_SERVERS", "1")]),
+    cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)]),
+    cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
+    cargo("end to end", TEST_BINARY),
 ];
