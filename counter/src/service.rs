@@ -190,7 +190,7 @@ impl CounterService {
         deadline: Option<Instant>,
     ) -> Result<Acknowledged> {
         let served = self.served(namespace)?;
-        let counter_name = counter(counter_name, "counter_name")?;
+        let counter_name = counter(counter_name, || "counter_name".into())?;
         let _permit = self.admit(1)?;
         match &served.namespace.counting {
             NamespaceStores::BestEffort(stores) => {
@@ -198,7 +198,7 @@ impl CounterService {
                 Ok(Acknowledged { token_honoured: false })
             }
             NamespaceStores::Durable(_) => {
-                let token = write::complete(token, "idempotency_token", &self.source, &*self.clock)?;
+                let token = write::complete(token, || "idempotency_token".into(), &self.source, &*self.clock)?;
                 let mutation = Mutation { counter_name, token, item };
                 self.write_one(&served, mutation, self.until(deadline)).await?;
                 Ok(Acknowledged { token_honoured: true })
@@ -222,7 +222,7 @@ impl CounterService {
     ) -> Result<(Count, Acknowledged)> {
         let served = self.served(namespace)?;
         if let NamespaceStores::BestEffort(stores) = &served.namespace.counting {
-            let counter_name = counter(counter_name, "counter_name")?;
+            let counter_name = counter(counter_name, || "counter_name".into())?;
             let _permit = self.admit(1)?;
             let count = self.count_best_effort(&served, stores, counter_name, EventItem::Add(delta), deadline).await?;
             return Ok((Count { count, as_of: None }, Acknowledged { token_honoured: false }));
@@ -249,7 +249,7 @@ impl CounterService {
         deadline: Option<Instant>,
     ) -> Result<Count> {
         let served = self.served(namespace)?;
-        let counter_name = counter(counter_name, "counter_name")?;
+        let counter_name = counter(counter_name, || "counter_name".into())?;
         let _permit = self.admit(1)?;
         self.read_one(&served, counter_name, max_staleness, self.until(deadline)).await
     }
@@ -273,7 +273,8 @@ impl CounterService {
                 let adds = adds.into_iter().enumerate().map(|(index, add)| {
                     let served = &served;
                     async move {
-                        let counter_name = counter(&add.counter_name, Field::in_batch("adds", index, "counter_name"))?;
+                        let counter_name =
+                            counter(&add.counter_name, || Field::in_batch("adds", index, "counter_name"))?;
                         let item = EventItem::Add(add.delta);
                         self.count_best_effort(served, stores, counter_name, item, deadline).await.map(drop)
                     }
@@ -282,8 +283,8 @@ impl CounterService {
             }
             NamespaceStores::Durable(_) => {
                 let mutations = adds.into_iter().enumerate().map(|(index, add)| {
-                    let counter_name = counter(&add.counter_name, Field::in_batch("adds", index, "counter_name"))?;
-                    let field = Field::in_batch("adds", index, "idempotency_token");
+                    let counter_name = counter(&add.counter_name, || Field::in_batch("adds", index, "counter_name"))?;
+                    let field = || Field::in_batch("adds", index, "idempotency_token");
                     let token = write::complete(add.token, field, &self.source, &*self.clock)?;
                     Ok(Mutation { counter_name, token, item: EventItem::Add(add.delta) })
                 });
@@ -313,7 +314,7 @@ impl CounterService {
             .map(|(index, name)| {
                 let served = &served;
                 async move {
-                    let counter_name = counter(name, Field::at("counter_names", index))?;
+                    let counter_name = counter(name, || Field::at("counter_names", index))?;
                     self.read_one(served, counter_name, None, until).await
                 }
             })
@@ -364,8 +365,9 @@ fn same_dataset(old: &Namespace, new: &Namespace) -> bool {
     }
 }
 
-fn counter(name: &str, field: impl Into<Field>) -> Result<CounterName> {
-    CounterName::new(name).map_err(|error| Error::invalid(field, error.reason))
+/// Checks a counter's name; `field` is made only where it is wrong.
+fn counter(name: &str, field: impl FnOnce() -> Field) -> Result<CounterName> {
+    CounterName::new(name).map_err(|error| Error::invalid(field(), error.reason))
 }
 
 fn check_batch(items: usize, field: &'static str) -> Result<()> {

@@ -61,7 +61,7 @@ impl CounterService {
         counter_name: &str,
     ) -> Result<impl Stream<Item = Result<Count>> + Send + use<>> {
         let is_accurate = self.served(namespace)?.namespace.durable().is_some_and(DurableNamespace::is_accurate);
-        counter(counter_name, "counter_name")?;
+        counter(counter_name, || "counter_name".into())?;
         let permit = self.watches.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })?;
         let watch = Watch {

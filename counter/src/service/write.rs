@@ -76,7 +76,7 @@ impl Pending {
 /// Fills in what the client left out of its token.
 pub(super) fn complete(
     token: ClientToken,
-    field: impl Into<Field>,
+    field: impl FnOnce() -> Field,
     source: &str,
     clock: &dyn Clock,
 ) -> Result<IdempotencyToken> {
@@ -85,7 +85,7 @@ pub(super) fn complete(
         Some(text) if !text.is_empty() => text,
         _ => &format!("{source}-{}", unique_id(generation_time)),
     };
-    let checked = Token::new(text).map_err(|error| Error::invalid(field.into().child("token"), error.reason))?;
+    let checked = Token::new(text).map_err(|error| Error::invalid(field().child("token"), error.reason))?;
     Ok(IdempotencyToken { token: checked, generation_time })
 }
 
