@@ -1,7 +1,8 @@
 //! `tallyman standalone`: the whole service in one process, over the embedded store.
 //!
 //! The parts: [`manifests`] reads the namespaces and follows their files, [`namespace`] makes configurations of them;
-//! [`engine`] counts and rolls up; the transport is the sidecar's. Here they are put together, and taken apart again in order.
+//! [`engine`] counts and rolls up; [`telemetry`] logs and exports traces; the transport is the sidecar's. Here they are put
+//! together, and taken apart again in order.
 
 mod arguments;
 mod banner;
@@ -9,8 +10,8 @@ mod config_file;
 mod engine;
 mod manifests;
 mod namespace;
+mod telemetry;
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,26 +27,29 @@ use tallyman_sidecar::readiness::Readiness;
 use tallyman_sidecar::server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 pub use self::arguments::Arguments;
-use self::arguments::LogFormat;
 use self::banner::{Banner, NamespaceLine};
 pub use self::config_file::with_config_file;
 use self::engine::Engine;
 use self::manifests::Manifests;
+use self::telemetry::Telemetry;
 use crate::failure::Failure;
 use crate::output::Format;
 
 /// How long requests under way may take once the process is told to stop.
 const REQUESTS_DRAIN: Duration = Duration::from_secs(3);
 
-/// What the store's own library says of its files is for those who ask for it by name.
-const QUIET: &str = "fjall=warn,lsm_tree=warn";
-
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failure> {
-    log(arguments.log_format, &arguments.log_level)?;
+    let endpoint = arguments.otlp_endpoint.clone();
+    let telemetry = Telemetry::start(arguments.log_format, &arguments.log_level, endpoint)?;
+    let ended = serve(arguments, format).await;
+    telemetry.stop().await;
+    ended
+}
+
+async fn serve(arguments: Arguments, format: Format) -> Result<ExitCode, Failure> {
     let shutdown = shutdown()?;
     let database = open(&arguments.data_dir).await?;
     let addresses =
@@ -80,20 +84,6 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failu
     tracing::info!("every request is answered; stopping");
     engine.stop().await;
     Ok(ExitCode::SUCCESS)
-}
-
-fn log(format: LogFormat, level: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| {
-        Failure::local(format!("--log-level {level:?}: {error}"))
-            .with_remedy("such as info, or info,tallyman_counter=debug")
-    })?;
-    let is_terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
 }
 
 /// Ends with the first SIGTERM or SIGINT from now on.

@@ -16,10 +16,12 @@ use tallyman_api::proto::{
 };
 use tonic::body::Body;
 use tonic::codegen::async_trait;
+use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 use tower_service::Service;
 
 use crate::methods::{Answer, Api, Refusal, Reply};
+use crate::traces::{Call, Transport};
 
 /// A gRPC server's answer, for the connection.
 pub(crate) type ResponseFuture = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
@@ -124,6 +126,10 @@ fn respond<T>(answer: Answer<T>) -> Result<Response<T>, Status> {
     }
 }
 
+fn grpc(metadata: &MetadataMap) -> Call<'_> {
+    Call { transport: Transport::Grpc, headers: metadata.as_ref() }
+}
+
 /// The methods as the generated server wants them.
 struct Methods(Arc<Api>);
 
@@ -131,7 +137,7 @@ struct Methods(Arc<Api>);
 impl CounterService for Methods {
     async fn add_count(&self, request: tonic::Request<AddCountRequest>) -> Result<Response<AddCountResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        respond(self.0.add_count(message, metadata.as_ref()).await)
+        respond(self.0.add_count(message, grpc(&metadata)).await)
     }
 
     async fn add_and_get_count(
@@ -139,12 +145,12 @@ impl CounterService for Methods {
         request: tonic::Request<AddAndGetCountRequest>,
     ) -> Result<Response<AddAndGetCountResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        respond(self.0.add_and_get_count(message, metadata.as_ref()).await)
+        respond(self.0.add_and_get_count(message, grpc(&metadata)).await)
     }
 
     async fn get_count(&self, request: tonic::Request<GetCountRequest>) -> Result<Response<GetCountResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        respond(self.0.get_count(message, metadata.as_ref()).await)
+        respond(self.0.get_count(message, grpc(&metadata)).await)
     }
 
     async fn clear_count(
@@ -152,7 +158,7 @@ impl CounterService for Methods {
         request: tonic::Request<ClearCountRequest>,
     ) -> Result<Response<ClearCountResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        respond(self.0.clear_count(message, metadata.as_ref()).await)
+        respond(self.0.clear_count(message, grpc(&metadata)).await)
     }
 
     async fn batch_add_count(
@@ -160,7 +166,7 @@ impl CounterService for Methods {
         request: tonic::Request<BatchAddCountRequest>,
     ) -> Result<Response<BatchAddCountResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        respond(self.0.batch_add_count(message, metadata.as_ref()).await)
+        respond(self.0.batch_add_count(message, grpc(&metadata)).await)
     }
 
     async fn batch_get_count(
@@ -168,7 +174,7 @@ impl CounterService for Methods {
         request: tonic::Request<BatchGetCountRequest>,
     ) -> Result<Response<BatchGetCountResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        respond(self.0.batch_get_count(message, metadata.as_ref()).await)
+        respond(self.0.batch_get_count(message, grpc(&metadata)).await)
     }
 
     type WatchCountStream = BoxStream<'static, Result<WatchCountResponse, Status>>;
@@ -178,7 +184,7 @@ impl CounterService for Methods {
         request: tonic::Request<WatchCountRequest>,
     ) -> Result<Response<Self::WatchCountStream>, Status> {
         let (metadata, _, message) = request.into_parts();
-        let response = respond(self.0.watch_count(message, metadata.as_ref()))?;
+        let response = respond(self.0.watch_count(message, grpc(&metadata)))?;
         Ok(response.map(|watch| watch.map(|message| message.map_err(Status::from)).boxed()))
     }
 }

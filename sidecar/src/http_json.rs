@@ -21,6 +21,7 @@ use tonic::body::Body;
 use self::path::{Operation, Target};
 use crate::grpc::{TOKEN_HONOURED, honoured};
 use crate::methods::{Answer, Api, Refusal, Reply};
+use crate::traces::{Call, Transport};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -46,7 +47,8 @@ pub(crate) async fn respond(api: &Api, request: Request<Incoming>) -> Response<B
 async fn call(api: &Api, target: Target, request: Request<Incoming>) -> Result<Response<Body>, Status> {
     let Target { operation, namespace, counter_name } = target;
     let (parts, incoming) = request.into_parts();
-    let (headers, query) = (&parts.headers, parts.uri.query());
+    let transport = Transport::HttpJson { method: &parts.method, route: operation.route() };
+    let (call, query) = (Call { transport, headers: &parts.headers }, parts.uri.query());
     if operation != Operation::Get {
         query::refuse_all(query)?;
     }
@@ -61,19 +63,19 @@ async fn call(api: &Api, target: Target, request: Request<Incoming>) -> Result<R
     Ok(match operation {
         Operation::Get => {
             let max_staleness = query::max_staleness(query)?;
-            json(api.get_count(GetCountRequest { namespace, counter_name, max_staleness }, headers).await)
+            json(api.get_count(GetCountRequest { namespace, counter_name, max_staleness }, call).await)
         }
-        Operation::Watch => match api.watch_count(WatchCountRequest { namespace, counter_name }, headers) {
+        Operation::Watch => match api.watch_count(WatchCountRequest { namespace, counter_name }, call) {
             Ok(reply) => events::response(reply),
             Err(refusal) => refused(&refusal),
         },
-        Operation::Add => json(api.add_count(read!(AddCountRequest: namespace, counter_name), headers).await),
+        Operation::Add => json(api.add_count(read!(AddCountRequest: namespace, counter_name), call).await),
         Operation::AddAndGet => {
-            json(api.add_and_get_count(read!(AddAndGetCountRequest: namespace, counter_name), headers).await)
+            json(api.add_and_get_count(read!(AddAndGetCountRequest: namespace, counter_name), call).await)
         }
-        Operation::Clear => json(api.clear_count(read!(ClearCountRequest: namespace, counter_name), headers).await),
-        Operation::BatchAdd => json(api.batch_add_count(read!(BatchAddCountRequest: namespace), headers).await),
-        Operation::BatchGet => json(api.batch_get_count(read!(BatchGetCountRequest: namespace), headers).await),
+        Operation::Clear => json(api.clear_count(read!(ClearCountRequest: namespace, counter_name), call).await),
+        Operation::BatchAdd => json(api.batch_add_count(read!(BatchAddCountRequest: namespace), call).await),
+        Operation::BatchGet => json(api.batch_get_count(read!(BatchGetCountRequest: namespace), call).await),
     })
 }
 

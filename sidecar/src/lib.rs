@@ -10,7 +10,7 @@
 //! - `methods`: the seven methods, the same for both, over the engine;
 //! - `errors` and `fields`: what the engine's refusals and the request's fields mean on the wire.
 //!
-//! Beside them `admin` with [`readiness`] and [`metrics`]. This crate opens no store and reads no configuration: whoever
+//! Beside them `admin` with [`readiness`] and [`metrics`], and [`traces`]. This crate opens no store and reads no configuration: whoever
 //! assembles a process hands it a service.
 
 mod admin;
@@ -26,3 +26,4 @@ mod methods;
 pub mod metrics;
 pub mod readiness;
 pub mod server;
+pub mod traces;

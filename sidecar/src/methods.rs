@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use http::HeaderMap;
 use tallyman_api::proto::{
     AddAndGetCountRequest, AddAndGetCountResponse, AddCountRequest, AddCountResponse, BatchAddCountRequest,
     BatchAddCountResponse, BatchGetCountRequest, BatchGetCountResponse, ClearCountRequest, ClearCountResponse,
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::metrics::{ApiMetrics, Measurement, Method};
+use crate::traces::{Call, RequestSpan};
 use crate::{deadline, errors, fields};
 
 /// The API over the engine.
@@ -51,10 +51,10 @@ impl Api {
         Self { service, metrics, stop }
     }
 
-    pub async fn add_count(&self, request: AddCountRequest, headers: &HeaderMap) -> Answer<AddCountResponse> {
+    pub async fn add_count(&self, request: AddCountRequest, call: Call<'_>) -> Answer<AddCountResponse> {
         let AddCountRequest { namespace, counter_name, delta, idempotency_token } = request;
-        self.measured(Method::Add, &namespace, async {
-            let deadline = deadline::of(headers)?;
+        self.measured(Method::Add, &namespace, call, async {
+            let deadline = deadline::of(call.headers)?;
             let token = fields::client_token(idempotency_token, token_field)?;
             let added = self.service.add_count(&namespace, &counter_name, delta, token, deadline).await;
             let acknowledged = added.map_err(|error| errors::status(&error))?;
@@ -66,11 +66,11 @@ impl Api {
     pub async fn add_and_get_count(
         &self,
         request: AddAndGetCountRequest,
-        headers: &HeaderMap,
+        call: Call<'_>,
     ) -> Answer<AddAndGetCountResponse> {
         let AddAndGetCountRequest { namespace, counter_name, delta, idempotency_token } = request;
-        self.measured(Method::AddAndGet, &namespace, async {
-            let deadline = deadline::of(headers)?;
+        self.measured(Method::AddAndGet, &namespace, call, async {
+            let deadline = deadline::of(call.headers)?;
             let token = fields::client_token(idempotency_token, token_field)?;
             let added = self.service.add_and_get_count(&namespace, &counter_name, delta, token, deadline).await;
             let (count, acknowledged) = added.map_err(|error| errors::status(&error))?;
@@ -80,10 +80,10 @@ impl Api {
         .await
     }
 
-    pub async fn get_count(&self, request: GetCountRequest, headers: &HeaderMap) -> Answer<GetCountResponse> {
+    pub async fn get_count(&self, request: GetCountRequest, call: Call<'_>) -> Answer<GetCountResponse> {
         let GetCountRequest { namespace, counter_name, max_staleness } = request;
-        self.measured(Method::Get, &namespace, async {
-            let deadline = deadline::of(headers)?;
+        self.measured(Method::Get, &namespace, call, async {
+            let deadline = deadline::of(call.headers)?;
             let max_staleness = fields::max_staleness(max_staleness)?;
             let read = self.service.get_count(&namespace, &counter_name, max_staleness, deadline).await;
             let count = read.map_err(|error| errors::status(&error))?;
@@ -94,10 +94,10 @@ impl Api {
         .await
     }
 
-    pub async fn clear_count(&self, request: ClearCountRequest, headers: &HeaderMap) -> Answer<ClearCountResponse> {
+    pub async fn clear_count(&self, request: ClearCountRequest, call: Call<'_>) -> Answer<ClearCountResponse> {
         let ClearCountRequest { namespace, counter_name, idempotency_token } = request;
-        self.measured(Method::Clear, &namespace, async {
-            let deadline = deadline::of(headers)?;
+        self.measured(Method::Clear, &namespace, call, async {
+            let deadline = deadline::of(call.headers)?;
             let token = fields::client_token(idempotency_token, token_field)?;
             let cleared = self.service.clear_count(&namespace, &counter_name, token, deadline).await;
             let acknowledged = cleared.map_err(|error| errors::status(&error))?;
@@ -109,11 +109,11 @@ impl Api {
     pub async fn batch_add_count(
         &self,
         request: BatchAddCountRequest,
-        headers: &HeaderMap,
+        call: Call<'_>,
     ) -> Answer<BatchAddCountResponse> {
         let BatchAddCountRequest { namespace, adds } = request;
-        self.measured(Method::BatchAdd, &namespace, async {
-            let deadline = deadline::of(headers)?;
+        self.measured(Method::BatchAdd, &namespace, call, async {
+            let deadline = deadline::of(call.headers)?;
             let mut refused = Vec::new();
             let adds = if adds.len() > BATCH_ITEMS_MAX {
                 // The engine refuses the batch by its size; its tokens are not worth a look.
@@ -141,11 +141,11 @@ impl Api {
     pub async fn batch_get_count(
         &self,
         request: BatchGetCountRequest,
-        headers: &HeaderMap,
+        call: Call<'_>,
     ) -> Answer<BatchGetCountResponse> {
         let BatchGetCountRequest { namespace, counter_names } = request;
-        self.measured(Method::BatchGet, &namespace, async {
-            let deadline = deadline::of(headers)?;
+        self.measured(Method::BatchGet, &namespace, call, async {
+            let deadline = deadline::of(call.headers)?;
             let read = self.service.batch_get_count(&namespace, &counter_names, deadline).await;
             let results = read.map_err(|error| errors::status(&error))?;
             let results = counter_names.into_iter().zip(results).map(|(counter_name, result)| match result {
@@ -172,10 +172,10 @@ impl Api {
     }
 
     /// The watch ends with an error when the caller's deadline passes or the server stops.
-    pub fn watch_count(&self, request: WatchCountRequest, headers: &HeaderMap) -> Answer<Watch> {
+    pub fn watch_count(&self, request: WatchCountRequest, call: Call<'_>) -> Answer<Watch> {
         let WatchCountRequest { namespace, counter_name } = request;
-        let measurement = self.metrics.begin(Method::Watch);
-        let begun = deadline::of(headers).and_then(|deadline| {
+        let request = self.begin(Method::Watch, &namespace, call);
+        let begun = deadline::of(call.headers).and_then(|deadline| {
             let counts = self.service.watch_count(&namespace, &counter_name);
             Ok((counts.map_err(|error| errors::status(&error))?, deadline))
         });
@@ -183,10 +183,11 @@ impl Api {
         let (counts, deadline) = match begun {
             Ok(begun) => begun,
             Err(status) => {
-                measurement.end(status.code());
+                request.refuse(&status);
                 return Err(Refusal { status, token_honoured });
             }
         };
+        request.span.responded(Ok(()));
         let messages = counts.map(|count| match count {
             Ok(count) => Ok(WatchCountResponse { count: count.count, as_of: fields::as_of(count.as_of) }),
             Err(error) => Err(errors::status(&error)),
@@ -204,7 +205,7 @@ impl Api {
                 () = passed => Status::new(Code::DeadlineExceeded, "the deadline passed"),
             }
         };
-        let watch = OpenWatch { messages: messages.boxed(), over: over.boxed(), measurement };
+        let watch = OpenWatch { messages: messages.boxed(), over: over.boxed(), request };
         Ok(Reply { message: watch.into_stream().boxed(), token_honoured: token_honoured == Some(true) })
     }
 
@@ -213,23 +214,49 @@ impl Api {
         self.service.token_honoured(namespace)
     }
 
+    fn begin(&self, method: Method, namespace: &str, call: Call<'_>) -> Underway {
+        let served = || self.token_honoured(namespace).map(|_| namespace);
+        Underway { measurement: self.metrics.begin(method), span: RequestSpan::begin(method, call, served) }
+    }
+
     async fn measured<T>(
         &self,
         method: Method,
         namespace: &str,
-        call: impl Future<Output = Result<Reply<T>, Status>>,
+        call: Call<'_>,
+        answer: impl Future<Output = Result<Reply<T>, Status>>,
     ) -> Answer<T> {
-        let measurement = self.metrics.begin(method);
-        match call.await {
+        let request = self.begin(method, namespace, call);
+        match answer.await {
             Ok(reply) => {
-                measurement.end(Code::Ok);
+                request.span.responded(Ok(()));
+                request.end(Code::Ok);
                 Ok(reply)
             }
             Err(status) => {
-                measurement.end(status.code());
+                request.refuse(&status);
                 Err(Refusal { status, token_honoured: self.token_honoured(namespace) })
             }
         }
+    }
+}
+
+/// What is told of a request under way. Dropped before its end, it was cancelled by the client.
+struct Underway {
+    measurement: Measurement,
+    span: RequestSpan,
+}
+
+impl Underway {
+    fn end(self, code: Code) {
+        self.measurement.end(code);
+        self.span.end(code);
+    }
+
+    /// Ends with an error instead of a reply.
+    fn refuse(self, status: &Status) {
+        self.span.responded(Err(status));
+        self.end(status.code());
     }
 }
 
@@ -237,7 +264,7 @@ struct OpenWatch {
     messages: Watch,
     /// Why the watch ends although nothing is wrong with it.
     over: BoxFuture<'static, Status>,
-    measurement: Measurement,
+    request: Underway,
 }
 
 impl OpenWatch {
@@ -252,11 +279,11 @@ impl OpenWatch {
             match message {
                 Some(Ok(message)) => Some((Ok(message), Some(watch))),
                 Some(Err(status)) => {
-                    watch.measurement.end(status.code());
+                    watch.request.end(status.code());
                     Some((Err(status), None))
                 }
                 None => {
-                    watch.measurement.end(Code::Ok);
+                    watch.request.end(Code::Ok);
                     None
                 }
             }

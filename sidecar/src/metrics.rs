@@ -43,7 +43,8 @@ impl Method {
     const ALL: [Self; 7] =
         [Self::Add, Self::AddAndGet, Self::Get, Self::Clear, Self::BatchAdd, Self::BatchGet, Self::Watch];
 
-    fn name(self) -> &'static str {
+    /// The method's name in the API's definition.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Add => "AddCount",
             Self::AddAndGet => "AddAndGetCount",

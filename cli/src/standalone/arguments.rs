@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::telemetry::Endpoint;
+
 /// Serve counters from this machine alone: API, rollups and a durable store in one process.
 ///
 /// Reads the CounterNamespaces that `kubectl apply` takes, and follows the files as they change. Counts are kept in the
@@ -46,6 +48,11 @@ pub struct Arguments {
     /// What to log: error, warn, info, debug or trace, also by module: info,tallyman_counter=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "TALLYMAN_LOG_LEVEL")]
     pub log_level: String,
+
+    /// Export a span per request to this OpenTelemetry collector, by OTLP over gRPC: http://127.0.0.1:4317. How many, the
+    /// OpenTelemetry SDK's variables say, such as OTEL_TRACES_SAMPLER.
+    #[arg(long, value_name = "URL", env = "TALLYMAN_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Endpoint>,
 
     /// Read options from a YAML or JSON file whose keys are the long options without the dashes: `data-dir: /var/lib/tallyman`.
     #[arg(long, value_name = "FILE", env = "TALLYMAN_CONFIG")]

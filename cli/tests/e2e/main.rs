@@ -12,3 +12,4 @@ mod process;
 mod promises;
 mod quick_start;
 mod server;
+mod traces;

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use tallyman_api::client::Client;
 use tempfile::TempDir;
 
-use crate::process::{Ended, run, signal, tallyman, text};
+use crate::process::{Ended, eventually, run, signal, tallyman, text};
 
 /// Durable, exact soon: events are final after 3.1 s. Shorter, and a busy machine could not send in time.
 pub const QUICK: &str = "{acceptLimit: 2s, writeTimeout: 1s, maxClockSkew: 100ms}";
@@ -77,17 +77,20 @@ impl Home {
 
     /// The same, with the counter API where it is to be.
     pub fn start_on(&self, listen: &str, more: &[&str]) -> Server {
+        self.spawn(tallyman().args(self.arguments()).args(["--listen", listen, "--admin", "127.0.0.1:0"]).args(more))
+    }
+
+    /// Starts a server on free ports, with more environment variables.
+    pub fn start_in(&self, environment: &[(&str, &str)], more: &[&str]) -> Server {
+        let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        self.spawn(tallyman().envs(environment.iter().copied()).args(self.arguments()).args(ports).args(more))
+    }
+
+    fn spawn(&self, command: &mut Command) -> Server {
         let log = self.path("log");
         let appended = File::options().create(true).append(true).open(&log).unwrap();
-        let mut child = tallyman()
-            .args(self.arguments())
-            .args(["--listen", listen, "--admin", "127.0.0.1:0"])
-            .args(more)
-            .current_dir(self.folder.path())
-            .stdout(Stdio::piped())
-            .stderr(appended)
-            .spawn()
-            .unwrap();
+        let command = command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(appended);
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let Ok(banner) = serde_json::from_str(&line) else {
@@ -163,7 +166,7 @@ impl Server {
     /// SIGTERM, and how it ended.
     pub fn terminate(mut self) -> ExitStatus {
         signal(self.pid(), "TERM");
-        self.child.wait().unwrap()
+        eventually("the server ends after SIGTERM", || self.child.try_wait().unwrap())
     }
 
     pub fn log(&self) -> String {

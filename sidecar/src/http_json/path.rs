@@ -27,6 +27,19 @@ impl Operation {
             Self::Add | Self::AddAndGet | Self::Clear | Self::BatchAdd | Self::BatchGet => Method::POST,
         }
     }
+
+    /// Its path, with the names of what varies.
+    pub fn route(self) -> &'static str {
+        match self {
+            Self::Get => "/v1/namespaces/{namespace}/counters/{counter_name}",
+            Self::Add => "/v1/namespaces/{namespace}/counters/{counter_name}:add",
+            Self::AddAndGet => "/v1/namespaces/{namespace}/counters/{counter_name}:addAndGet",
+            Self::Clear => "/v1/namespaces/{namespace}/counters/{counter_name}:clear",
+            Self::Watch => "/v1/namespaces/{namespace}/counters/{counter_name}:watch",
+            Self::BatchAdd => "/v1/namespaces/{namespace}/counters:batchAdd",
+            Self::BatchGet => "/v1/namespaces/{namespace}/counters:batchGet",
+        }
+    }
 }
 
 /// What a path says.
@@ -129,6 +142,7 @@ mod tests {
             ("/v1/namespaces/n/counters:batchGet", Operation::BatchGet, ""),
         ] {
             assert_eq!(parse(path), target(operation, "n", name), "{path}");
+            assert_eq!(operation.route().replace("{namespace}", "n").replace("{counter_name}", "c"), path);
         }
     }
 
