@@ -8,8 +8,8 @@
 //!
 //! - Every write goes through the one committer, so merging a row and checking a token need no lock and no transaction.
 //! - fjall shows a batch to readers only after it is synced: what a read returns is durable, acknowledged or not.
-//! - Commits are numbered, and the last one synced is written down ([`sequence`]), because fjall's recovery ends quietly at
-//!   the first damaged record: an open that finds less than was acknowledged ([`journal`]) refuses and changes nothing.
+//! - Commits are numbered, and the last one synced is written down (`sequence`), because fjall's recovery ends quietly at
+//!   the first damaged record: an open that finds less than was acknowledged (`journal`) refuses and changes nothing.
 //! - After a failed sync nothing is known about the file's pages any more: the database takes no further write
 //!   ([`Database::health`]).
 //!
