@@ -78,12 +78,18 @@ fn field_mapping(mut builder: Builder, scope: &str, message: &DescriptorProto) -
 /// How one field is written and read: `null` stands for the default everywhere, as the mapping demands.
 fn field_attribute(message: &str, field: &FieldDescriptorProto) -> &'static str {
     let is_list = field.label() == Label::Repeated;
+    // Those of google.protobuf are texts in JSON.
+    let is_ours = field.type_name().starts_with(".tallyman.v1.");
     match (field.r#type(), is_list) {
         _ if (message, field.name()) == (".google.rpc.Status", "details") => "#[serde(with = \"crate::status::json\")]",
         (Type::Sint64, false) if field.proto3_optional() => {
             "#[serde(with = \"crate::json::optional_int64\", skip_serializing_if = \"Option::is_none\")]"
         }
         (Type::Sint64, false) => "#[serde(with = \"crate::json::int64\")]",
+        (Type::Message, false) if is_ours => {
+            "#[serde(deserialize_with = \"crate::json::object\", skip_serializing_if = \"Option::is_none\")]"
+        }
+        (Type::Message, true) if is_ours => "#[serde(deserialize_with = \"crate::json::objects\")]",
         (Type::Message, false) => "#[serde(skip_serializing_if = \"Option::is_none\")]",
         _ => "#[serde(deserialize_with = \"crate::json::null_as_default\")]",
     }

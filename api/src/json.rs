@@ -1,6 +1,7 @@
 //! The parts of the proto3 JSON mapping that serde's derive does not know. `build.rs` puts these onto the fields.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -11,6 +12,40 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A message that is read from an object alone: serde's derive would take an array for one too, by the order of its fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// Reads a message, or `null` as none.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(message)| message))
+}
+
+/// Reads a list of messages, or `null` as an empty one.
+pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(objects.into_iter().map(|Object(message)| message).collect())
 }
 
 /// A 64-bit integer: written as a string, since JavaScript's numbers would round it; read as a string or a number.
@@ -45,8 +80,8 @@ pub(crate) mod optional_int64 {
 struct Int64Visitor;
 
 impl Int64Visitor {
-    /// 2⁶³: the first float beyond the range; −2⁶³ is in it.
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    /// 2⁵³: from here on floats skip integers, and what was written may have been another one.
+    const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 }
 
 impl de::Visitor<'_> for Int64Visitor {
@@ -68,9 +103,10 @@ impl de::Visitor<'_> for Int64Visitor {
         i64::try_from(value).map(Some).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))
     }
 
-    /// The mapping takes `1.0` and `1e3` too: what has no fraction is an integer.
+    /// The mapping takes `1.0` and `1e3` too: what has no fraction is an integer, as long as it is exact. (Integers beyond 64
+    /// bits come here as well.)
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        if value.fract() == 0.0 && (-Self::LIMIT..Self::LIMIT).contains(&value) {
+        if value.fract() == 0.0 && value.abs() < Self::EXACT_BELOW {
             Ok(Some(value as i64))
         } else {
             Err(E::invalid_value(de::Unexpected::Float(value), &self))
@@ -129,11 +165,25 @@ mod tests {
             json!(9_223_372_036_854_775_808u64),
             json!("9223372036854775808"),
             json!(9.3e18),
+            json!(9_007_199_254_740_992.0),
+            json!(-9_223_372_036_854_775_808.0),
             json!([]),
             json!(true),
         ] {
             let error = add(json!({"delta": delta})).unwrap_err();
             assert!(error.contains("an integer from -9223372036854775808"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_not_taken_for_an_object_at_any_depth() {
+        for token in [json!([]), json!(["t"]), json!("t"), json!(1)] {
+            let error = add(json!({"delta": 1, "idempotencyToken": token})).unwrap_err();
+            assert!(error.contains("expected an object"), "{error}");
+        }
+        for adds in [json!([["a", 5]]), json!([[]])] {
+            let error = from_value::<BatchAddCountRequest>(json!({"adds": adds})).unwrap_err().to_string();
+            assert!(error.contains("expected an object"), "{error}");
         }
     }
 

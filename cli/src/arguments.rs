@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use tallyman_api::client::Client;
 use tallyman_api::proto::IdempotencyToken;
@@ -94,7 +95,7 @@ impl Connection {
 pub struct TokenArguments {
     /// The idempotency token: sending the same change with the same token and generation time again counts it once.
     /// By default a new one.
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new())]
     token: Option<String>,
 
     /// When the change was made, in RFC 3339; it must lie within the namespace's accept limit of now. By default now.
@@ -199,6 +200,12 @@ mod tests {
         let smallest = i64::MIN.to_string();
         assert!(Arguments::try_parse_from(["tallyman", "add", "n/c", &smallest]).is_ok());
         assert!(Arguments::try_parse_from(["tallyman", "add", "n/c", "9223372036854775808"]).is_err());
+    }
+
+    #[test]
+    fn an_empty_token_is_refused_for_it_would_protect_nothing() {
+        assert!(Arguments::try_parse_from(["tallyman", "add", "n/c", "--token", ""]).is_err());
+        assert!(Arguments::try_parse_from(["tallyman", "add", "n/c", "--token", "t"]).is_ok());
     }
 
     #[test]

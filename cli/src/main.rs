@@ -45,7 +45,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Replay(replay) => on_runtime(replay::run(&replay, format)),
         Command::Standalone(standalone) => on_runtime(standalone::run(*standalone, format)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "tallyman", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tallyman", &mut script);
+            output::write(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -22,15 +22,25 @@ impl Format {
     /// # Errors
     /// When it cannot be written, but for a reader that has gone.
     pub fn print(self, text: &str, value: &impl Serialize) -> Result<(), Failure> {
-        let written = match self {
-            Self::Text => writeln!(io::stdout(), "{text}"),
-            Self::Json => {
-                serde_json::to_string(value).map_err(io::Error::other).and_then(|line| writeln!(io::stdout(), "{line}"))
-            }
-        };
-        match written {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reader_gone()),
-            written => written.map_err(|error| Failure::local(format!("cannot write the result: {error}"))),
+        match self {
+            Self::Text => write(format!("{text}\n").as_bytes()),
+            Self::Json => match serde_json::to_string(value) {
+                Ok(line) => write(format!("{line}\n").as_bytes()),
+                Err(error) => Err(Failure::local(format!("cannot write the result: {error}"))),
+            },
         }
+    }
+}
+
+/// Writes to the standard output.
+///
+/// # Errors
+/// When it cannot be written; the command itself did what it was asked.
+pub fn write(bytes: &[u8]) -> Result<(), Failure> {
+    match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reader_gone()),
+        written => written.map_err(|error| {
+            Failure::local(format!("the command did what it was asked, but its result cannot be written: {error}"))
+        }),
     }
 }

@@ -51,12 +51,13 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failu
 
 async fn serve(arguments: Arguments, format: Format) -> Result<ExitCode, Failure> {
     let shutdown = shutdown()?;
-    let database = open(&arguments.data_dir).await?;
+    // Before anything is made on disk.
     let addresses =
         Addresses { api: arguments.listen, unix_socket: arguments.unix_socket.clone(), admin: arguments.admin };
     let listeners = Listeners::bind(&addresses).await.map_err(|error| {
         Failure::local(error.to_string()).with_remedy("choose other addresses with --listen, --admin and --unix-socket")
     })?;
+    let database = open(&arguments.data_dir).await?;
     let manifests = Manifests::follow(arguments.namespaces, best_effort(arguments.memcached)).await;
     let loaded = manifests.loaded.borrow().clone();
     if loaded.namespaces.is_empty() {

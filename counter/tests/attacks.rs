@@ -1120,7 +1120,7 @@ async fn chaos(seed: u64, accuracy: Accuracy) {
                         let begun = clock.now();
                         if let Ok(count) = service.get_count("ns", "a", None, None).await {
                             reads.fetch_add(1, Ordering::SeqCst);
-                            let history = std::mem::take(&mut *history.lock().unwrap());
+                            let history = history.lock().unwrap();
                             let as_of = count.as_of.unwrap();
                             let eventual = accuracy == Accuracy::Eventual;
                             let sure = |did: &&Did| match did.acknowledged {

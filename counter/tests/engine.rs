@@ -5,6 +5,7 @@
 
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,15 +25,20 @@ use tallyman_counter::service::{BatchAdd, ClientToken, CounterService, Error, Li
 use tallyman_counter::store::{EventStore, Result};
 
 /// A clock that follows the runtime's virtual time.
-struct VirtualClock(tokio::time::Instant);
+struct VirtualClock {
+    begun: tokio::time::Instant,
+    /// How far the wall clock was set back, in seconds.
+    back: AtomicU64,
+}
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_700_000_000_000_000).plus(self.monotonic())
+        let back = Duration::from_secs(self.back.load(Ordering::Relaxed));
+        Timestamp::from_micros(1_700_000_000_000_000).plus(self.monotonic()).minus(back)
     }
 
     fn monotonic(&self) -> Duration {
-        self.0.elapsed()
+        self.begun.elapsed()
     }
 }
 
@@ -95,7 +101,7 @@ fn settings(accuracy: Accuracy) -> Durable {
 
 impl Engine {
     async fn start(accuracy: Accuracy) -> Self {
-        let clock = Arc::new(VirtualClock(tokio::time::Instant::now()));
+        let clock = Arc::new(VirtualClock { begun: tokio::time::Instant::now(), back: AtomicU64::new(0) });
         let store = memory::Dataset::new();
         let dataset = Dataset::new("d".to_owned(), Arc::new(store.clone()), Arc::new(store.clone()), clock.clone());
         dataset.refresh().await.unwrap();
@@ -237,6 +243,29 @@ async fn a_stale_count_is_counted_anew_when_the_reader_asks_for_it() {
     let stale = engine.service.get_count("ns", "a", Some(Duration::from_secs(600)), None).await.unwrap();
     let fresh = engine.service.get_count("ns", "a", Some(Duration::from_millis(1)), None).await.unwrap();
     assert_eq!((stale.count, fresh.count), (0, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_back_while_the_process_was_away_costs_no_count_and_is_told() {
+    let mut engine = Engine::start(Accuracy::Eventual).await;
+    engine.add("a", 3).await;
+    seconds(30).await;
+    engine.add("a", 1).await;
+    // The next process: the same store, and a clock that was set back by an hour.
+    engine.clock.back.store(3_600, Ordering::Relaxed);
+    let store = Arc::new(engine.store.clone());
+    engine.dataset = Dataset::new("d".to_owned(), store.clone(), store, engine.clock.clone());
+    engine.dataset.refresh().await.unwrap();
+    let skew = engine.dataset.slices().max_clock_skew().unwrap();
+    engine.service.serve([engine.namespace(engine.settings.clone())]);
+    let exact = engine.service.get_count("ns", "a", Some(Duration::ZERO), None).await.unwrap();
+    assert_eq!(exact.count, 4, "though the last rollup is of a time to come");
+    let refused = engine.service.add_count("ns", "a", 1, ClientToken::default(), None).await;
+    assert!(matches!(refused, Err(Error::ClockSkew { .. })), "{refused:?}");
+    assert!(engine.dataset.clock.now(skew).is_err(), "readiness and metrics ask the same");
+    engine.clock.back.store(0, Ordering::Relaxed);
+    engine.add("a", 1).await;
+    assert_eq!(engine.service.get_count("ns", "a", Some(Duration::ZERO), None).await.unwrap().count, 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,6 +38,9 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 /// Requests of one HTTP/2 connection at once. The engine bounds what is in flight over all connections.
 const STREAMS_MAX: u32 = 4_096;
+/// Calls that a client has cancelled before they were looked at, as clients that hedge do. Beyond it the connection is ended,
+/// with all its other calls: it bounds what an attacker may waste, not what a client may change its mind about.
+const RESETS_PENDING_MAX: usize = STREAMS_MAX as usize;
 /// A full batch fits into a stream's window, so that no request waits for a round trip.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
@@ -121,6 +124,7 @@ fn api_connections() -> Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
         .keep_alive_interval(KEEPALIVE_EVERY)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     builder

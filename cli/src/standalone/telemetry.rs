@@ -110,10 +110,15 @@ impl Telemetry {
 }
 
 fn log(format: LogFormat, level: &str) -> Result<BoxedLayer, Failure> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| {
-        Failure::local(format!("--log-level {level:?}: {error}"))
+    let refused = |reason: String| {
+        Failure::local(format!("--log-level {level:?}: {reason}"))
             .with_remedy("such as info, or info,tallyman_counter=debug")
-    })?;
+    };
+    // The filter would take another word for a module's name, and say nothing from then on.
+    if let Some(word) = level.split(',').find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
+        return Err(refused(format!("{word:?} is none of off, error, warn, info, debug, trace")));
+    }
+    let filter = EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| refused(error.to_string()))?;
     let is_ours = filter_fn(|metadata| metadata.name() != SAID_BY_STOP).with_max_level_hint(LevelFilter::TRACE);
     let filter = filter.and(is_ours);
     let is_terminal = std::io::stderr().is_terminal();

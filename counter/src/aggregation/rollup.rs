@@ -65,6 +65,7 @@ pub async fn roll_up(
     if let Some(checkpoint) = row.checkpoint
         && checkpoint.last_rollup_ts >= through
     {
+        dataset.clock.at_least(checkpoint.last_rollup_ts);
         offer(cache, counter, checkpoint).await;
         return Ok(RolledUp::Unchanged { checkpoint, unrolled: row.is_unrolled() });
     }

@@ -139,6 +139,12 @@ impl ClockGuard {
         if is_set_back(by, max_clock_skew) { Err(Untrusted::SetBack { by }) } else { Ok(wall.max(latest)) }
     }
 
+    /// It is `time` or later: somebody computed a boundary from such a clock. Where there is no other clock to compare with, a
+    /// clock that was set back while the process was away shows by this.
+    pub fn at_least(&self, time: Timestamp) {
+        self.latest.fetch_max(time.as_micros(), Ordering::Relaxed);
+    }
+
     /// The largest offset that the last measurement leaves possible; `None` before the first, zero where there is no other clock.
     #[must_use]
     pub fn offset_max(&self) -> Option<Duration> {
@@ -194,6 +200,8 @@ mod tests {
         assert_eq!(say(9_600), Ok(at(10_000)), "a correction holds it");
         assert_eq!(say(9_400), Err(Untrusted::SetBack { by: Duration::from_millis(600) }));
         assert_eq!(say(10_001), Ok(at(10_001)));
+        guard.at_least(at(20_000));
+        assert_eq!(say(10_002), Err(Untrusted::SetBack { by: Duration::from_millis(9_998) }));
     }
 
     #[test]

@@ -272,6 +272,9 @@ impl CounterService {
         let appended = appended.into_iter().chain(std::iter::repeat_with(unanswered));
         for (mutation, result) in pending.iter_mut().zip(appended) {
             let applied = result.is_ok();
+            if let Err(store::Error::BehindBoundary { boundary }) = &result {
+                durable.dataset.clock.at_least(*boundary);
+            }
             mutation.failure = result.err().or_else(|| untouched.get(&mutation.append.partition.counter).cloned());
             // An event that is durable is not undone by a touch that failed.
             mutation.maybe_applied |=
