@@ -48,6 +48,10 @@ async fn stop_sidecar(run: &Arc<Run>, began: SimTime) -> Vec<Violation> {
 async fn stop_rollup(run: &Arc<Run>, slot: usize) -> Vec<Violation> {
     let Some(rollup) = run.rollup(slot) else { return Vec::new() };
     run.set_rollup(slot, None);
+    let dataset = &rollup.base.dataset;
+    // Without a trusted clock nothing can be rolled up, and what is queued is owed to the next server's sweep.
+    let trusted = || dataset.slices().max_clock_skew().is_some_and(|skew| dataset.clock.now(skew).is_ok());
+    let was_trusted = trusted();
     let told = run.world.now();
     let mut taken = Vec::new();
     for (index, counter) in run.plan.counters.iter().enumerate() {
@@ -61,6 +65,9 @@ async fn stop_rollup(run: &Arc<Run>, slot: usize) -> Vec<Violation> {
         rollup.crash();
     } else {
         rollup.stop().await;
+    }
+    if !was_trusted || !trusted() {
+        return Vec::new();
     }
     reached(run, State::RollupStopped);
     let process = rollup.base.process.index;
