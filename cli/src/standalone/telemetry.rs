@@ -109,13 +109,18 @@ impl Telemetry {
     }
 }
 
+/// An empty word parses as a level, and a number does, too: neither is one that anybody means.
+fn is_no_level(part: &str) -> bool {
+    !part.contains('=') && (!part.starts_with(char::is_alphabetic) || part.parse::<LevelFilter>().is_err())
+}
+
 fn log(format: LogFormat, level: &str) -> Result<BoxedLayer, Failure> {
     let refused = |reason: String| {
         Failure::local(format!("--log-level {level:?}: {reason}"))
             .with_remedy("such as info, or info,tallyman_counter=debug")
     };
     // The filter would take another word for a module's name, and say nothing from then on.
-    if let Some(word) = level.split(',').find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
+    if let Some(word) = level.split(',').find(|part| is_no_level(part)) {
         return Err(refused(format!("{word:?} is none of off, error, warn, info, debug, trace")));
     }
     let filter = EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| refused(error.to_string()))?;
@@ -210,6 +215,14 @@ mod tests {
             assert!(!is_request_span_on(vec![logged()]), "{level}");
             assert!(is_request_span_on(vec![logged(), exported(&SdkTracerProvider::default())]), "{level}");
         }
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused_rather_than_taken_for_a_module() {
+        for level in ["warning", "verbose", "", "info,bogus", "info,tallyman=nope"] {
+            assert!(log(LogFormat::Text, level).is_err(), "{level:?}");
+        }
+        assert!(log(LogFormat::Text, "info,tallyman_counter=debug").is_ok());
     }
 
     #[test]

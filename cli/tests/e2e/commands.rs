@@ -1,7 +1,7 @@
 //! The client commands: what they print, and the exit codes that scripts rely on.
 
 use crate::data::flights;
-use crate::process::run;
+use crate::process::{run, tallyman};
 use crate::server::{Home, PATIENT};
 
 /// A port that nobody listens on: of all ports, the first.
@@ -39,6 +39,20 @@ fn the_same_token_and_generation_time_count_once() {
     assert_eq!(reused.code, Some(1));
     assert_eq!(reused.error()["reason"], "TOKEN_REUSED");
     assert_eq!(server.count("credits/bob"), 5);
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_said_to_be_one_and_never_a_panic() {
+    let home = Home::new(&[("credits", "Accurate", PATIENT)]);
+    let server = home.start(&[]);
+    for arguments in [vec!["completions", "bash"], vec!["add", "credits/carol", "1", "--addr", &server.address()]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = tallyman().args(&arguments).stdout(full).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(said.contains("did what it was asked"), "{said}");
+    }
+    assert_eq!(server.count("credits/carol"), 1);
 }
 
 #[test]

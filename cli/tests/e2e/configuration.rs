@@ -24,11 +24,12 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused() {
+fn an_address_that_others_can_reach_is_refused_before_anything_is_made_on_disk() {
     let home = Home::new(&[("plays", "Eventual", QUICK)]);
     let ended = home.start_in_vain(&["--listen", "0.0.0.0:0"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.error()["message"].as_str().unwrap().contains("loopback"), "{ended:?}");
+    assert!(!home.path("data").exists());
 }
 
 #[test]
