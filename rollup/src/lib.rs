@@ -1,0 +1,1 @@
+//! The rollup server: takes touched counters from sidecars and rolls them up.
