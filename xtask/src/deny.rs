@@ -2,9 +2,10 @@
 //!
 //! `cargo deny` is built from source once and kept in a cache folder outside the checkout, one per version.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use tallyman_servers::cache;
 
 use crate::process;
 
@@ -28,7 +29,7 @@ pub struct Checked {
 
 /// Runs the check.
 pub fn check(when_missing: WhenMissing) -> Result<Checked> {
-    let folder = cache_folder()?.join(format!("cargo-deny-{VERSION}"));
+    let folder = cache::folder()?.join(format!("cargo-deny-{VERSION}"));
     let program = folder.join("bin").join("cargo-deny");
     if !program.exists() {
         if when_missing == WhenMissing::Skip {
@@ -62,14 +63,4 @@ fn install(folder: &Path) -> Result<()> {
         .succeeds()?;
     ensure!(installed, "cargo-deny {VERSION} could not be installed");
     std::fs::remove_dir_all(&target).with_context(|| target.display().to_string())
-}
-
-/// `$TALLYMAN_CACHE_DIR`, or `tallyman` in the user's cache folder.
-fn cache_folder() -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(folder) = set("TALLYMAN_CACHE_DIR") {
-        return Ok(folder);
-    }
-    let user = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    Ok(user.context("neither TALLYMAN_CACHE_DIR nor HOME is set")?.join("tallyman"))
 }

@@ -1,9 +1,9 @@
 //! The project's chores, run as `cargo xtask …`. What needs a crate of the project runs it as a program of its own.
 
 mod bench;
-mod debian;
 mod deny;
 mod process;
+mod servers;
 mod stage;
 mod stages;
 mod tidy;
@@ -54,6 +54,12 @@ enum Chore {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Real Cassandra nodes and memcached servers on this machine, installed on first use.
+    ///
+    /// What runs, data and logs are in the folder that TALLYMAN_SERVERS_DIR names, else in ~/.cache/tallyman/servers. Another folder
+    /// and another `--first-address` make a second set beside the first.
+    #[command(subcommand)]
+    Servers(servers::Command),
     /// Render what is generated from the types: the CRDs under `crds/yaml/`.
     Generate {
         /// Change nothing; fail where a file is not current.
@@ -89,6 +95,7 @@ fn run(chore: Chore) -> Result<bool> {
             process::cargo(stages::SIMULATION).env(variable.0, variable.1).succeeds()
         }
         Chore::Bench { scenario, json, rest } => bench::run(scenario, json, rest),
+        Chore::Servers(command) => servers::run(command),
         Chore::Generate { check } => {
             let arguments = if check { stages::GENERATE_CHECK } else { stages::GENERATE };
             process::cargo(arguments).succeeds()

@@ -60,12 +60,6 @@ impl Process {
         self
     }
 
-    /// Sends the program's output to our error stream, so that ours stays free for results.
-    pub fn output_to_stderr(mut self) -> Self {
-        self.command.stdout(std::io::stderr());
-        self
-    }
-
     /// Drops what the program prints.
     pub fn quiet(mut self) -> Self {
         self.command.stdout(Stdio::null()).stderr(Stdio::null());

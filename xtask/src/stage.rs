@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use tallyman_servers::{Place, Set, Shape, debian};
 
 use crate::process::{self, Process, Tests};
-use crate::{debian, deny, tidy};
+use crate::{deny, tidy};
 
 /// One step of a chore.
 pub struct Stage {
     /// What the summary calls it.
     pub name: &'static str,
     pub action: Action,
+    /// Real servers that must run meanwhile; the stage finds them by [`CASSANDRA`] and [`MEMCACHED`] in its environment.
+    pub servers: Option<Shape>,
 }
 
 /// What a stage does.
@@ -25,6 +28,13 @@ pub enum Action {
     /// The checks of [`deny`].
     Deny(deny::WhenMissing),
 }
+
+/// Variable with the contact points of Cassandra, separated by commas.
+const CASSANDRA: &str = "TALLYMAN_CASSANDRA";
+/// Variable with the addresses of memcached servers, separated by commas.
+const MEMCACHED: &str = "TALLYMAN_MEMCACHED";
+/// Third byte of the addresses of these servers, so that a developer's own and those that tests start run beside them.
+const ADDRESSES: u8 = 1;
 
 struct Outcome {
     is_good: bool,
@@ -41,15 +51,18 @@ impl Outcome {
 /// Runs all stages, also after one has failed, and prints the summary; whether all went well.
 pub fn run_all(stages: &[Stage]) -> bool {
     let mut summary = Vec::new();
+    let mut servers = Servers::default();
     for stage in stages {
         println!("== {}", stage.name);
         let start = now();
-        let outcome = run(&stage.action).unwrap_or_else(|error| {
+        let outcome = servers.provide(stage.servers.as_ref()).and_then(|variables| run(&stage.action, &variables));
+        let outcome = outcome.unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
             Outcome::of_check(false)
         });
         summary.push((stage.name, outcome, start.elapsed()));
     }
+    drop(servers);
     println!();
     for (name, outcome, took) in &summary {
         println!("{}", line(name, outcome, *took));
@@ -59,21 +72,58 @@ pub fn run_all(stages: &[Stage]) -> bool {
     summary.iter().all(|(_, outcome, _)| outcome.is_good)
 }
 
+/// The servers of the stage that runs. They end with this value, and before other ones start.
+#[derive(Default)]
+struct Servers {
+    running: Option<(Shape, Set)>,
+}
+
+impl Servers {
+    /// Lets just these servers run, none for `None`, and returns the variables by which to find them. A stage that needs the
+    /// same as the one before it gets the same.
+    fn provide(&mut self, shape: Option<&Shape>) -> Result<Vec<(&'static str, String)>> {
+        let shape = match (shape, &self.running) {
+            (None, _) => {
+                self.running = None;
+                return Ok(Vec::new());
+            }
+            (Some(shape), Some((running, set))) if running == shape => return Ok(variables(set)),
+            (Some(shape), _) => shape.clone(),
+        };
+        self.running = None;
+        let set = Set::start(&Place::named("xtask-test", ADDRESSES)?, &shape)?;
+        let variables = variables(&set);
+        self.running = Some((shape, set));
+        Ok(variables)
+    }
+}
+
+fn variables(servers: &Set) -> Vec<(&'static str, String)> {
+    let memcached: Vec<String> = servers.memcached().iter().map(|server| server.address.to_string()).collect();
+    vec![(CASSANDRA, servers.contact_points()), (MEMCACHED, memcached.join(","))]
+}
+
 #[allow(clippy::disallowed_methods, reason = "shows a person how long a stage took")]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-fn run(action: &Action) -> Result<Outcome> {
+fn run(action: &Action, more: &[(&'static str, String)]) -> Result<Outcome> {
     match action {
         Action::Cargo { arguments, variables } => {
+            let more = more.iter().map(|(name, value)| (*name, value.as_str()));
             let process = variables
                 .iter()
+                .copied()
+                .chain(more)
                 .fold(process::cargo(*arguments), |process: Process, (name, value)| process.env(name, value));
             let (is_good, tests) = process.counts_tests(&mut std::io::stdout())?;
             Ok(Outcome { is_good, tests, remark: "" })
         }
-        Action::Install(packages) => debian::install(packages).map(|()| Outcome::of_check(true)),
+        Action::Install(packages) => {
+            debian::install(packages)?;
+            Ok(Outcome::of_check(true))
+        }
         Action::Tidy => tidy::check(".".as_ref()).map(Outcome::of_check),
         Action::Deny(when_missing) => {
             let checked = deny::check(*when_missing)?;

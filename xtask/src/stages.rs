@@ -1,6 +1,8 @@
 //! The stages of each chore, as data.
 
-use crate::debian::Package;
+use tallyman_servers::debian::Package;
+use tallyman_servers::{CommitlogSync, Shape};
+
 use crate::deny::WhenMissing;
 use crate::stage::{Action, Stage};
 
@@ -17,9 +19,16 @@ pub const GENERATE_CHECK: &[&str] =
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 const DOC: &[&str] = &["doc", "--workspace", "--no-deps"];
 const TEST_WORKSPACE: &[&str] = &["test", "--workspace", "--no-fail-fast"];
-/// All but the binary, whose tests run in release with real servers.
-const TEST_LIBRARIES: &[&str] =
-    &["test", "--workspace", "--exclude", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
+/// All but those whose tests run in release.
+#[rustfmt::skip]
+const TEST_LIBRARIES: &[&str] = &[
+    "test", "--workspace", "--exclude", "tallyman", "--exclude", "tallyman-e2e", "--no-fail-fast", "--", "--include-ignored",
+];
+/// One after the other: each starts servers of its own, which take the machine's memory.
+#[rustfmt::skip]
+const TEST_END_TO_END: &[&str] = &[
+    "test", "--release", "-p", "tallyman-e2e", "--no-fail-fast", "--", "--include-ignored", "--test-threads", "1",
+];
 const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
 /// What takes its time: many seeds, and a million counters.
 #[rustfmt::skip]
@@ -28,9 +37,15 @@ const TEST_AT_LENGTH: &[&str] = &[
     "--test", "simulation", "--test", "bounds", "--test", "attacks",
 ];
 
-/// Servers that the end-to-end tests talk to.
-const SERVERS: &[Package] =
-    &[Package { name: "redis-server", program: "redis-server" }, Package { name: "memcached", program: "memcached" }];
+/// What the tests start themselves.
+const PACKAGES: &[Package] =
+    &[Package { name: "redis-server", sign: "redis-server" }, Package { name: "memcached", sign: "memcached" }];
+
+/// Nodes that keep what they acknowledge, and two memcached servers to spread over.
+const fn nodes(nodes: u16) -> Shape {
+    let commitlog_sync = CommitlogSync::Batch;
+    Shape { nodes, datacenters: 1, auth: false, tls: false, commitlog_sync, memcached: 2 }
+}
 
 const fn cargo(name: &'static str, arguments: &'static [&'static str]) -> Stage {
     cargo_with(name, arguments, &[])
@@ -41,15 +56,20 @@ const fn cargo_with(
     arguments: &'static [&'static str],
     variables: &'static [(&'static str, &'static str)],
 ) -> Stage {
-    Stage { name, action: Action::Cargo { arguments, variables } }
+    Stage { name, action: Action::Cargo { arguments, variables }, servers: None }
+}
+
+/// The same, while these servers run.
+const fn on(servers: Shape, stage: Stage) -> Stage {
+    Stage { servers: Some(servers), ..stage }
 }
 
 const FORMAT_STAGE: Stage = cargo("format", &["fmt", "--all", "--check"]);
-const TIDY_STAGE: Stage = Stage { name: "tidy", action: Action::Tidy };
+const TIDY_STAGE: Stage = Stage { name: "tidy", action: Action::Tidy, servers: None };
 const CLIPPY_STAGE: Stage = cargo("clippy", CLIPPY);
 const DOC_STAGE: Stage = cargo_with("documentation", DOC, &[("RUSTDOCFLAGS", "-D warnings")]);
 const GENERATE_STAGE: Stage = cargo("generated files", GENERATE_CHECK);
-const DENY_STAGE: Stage = Stage { name: "dependencies", action: Action::Deny(WhenMissing::Install) };
+const DENY_STAGE: Stage = Stage { name: "dependencies", action: Action::Deny(WhenMissing::Install), servers: None };
 
 /// `cargo xtask lint`.
 pub const LINT: &[Stage] = &[FORMAT_STAGE, TIDY_STAGE, GENERATE_STAGE, CLIPPY_STAGE, DOC_STAGE, DENY_STAGE];
@@ -60,7 +80,7 @@ pub const FAST: &[Stage] = &[
     TIDY_STAGE,
     GENERATE_STAGE,
     CLIPPY_STAGE,
-    Stage { name: "dependencies", action: Action::Deny(WhenMissing::Skip) },
+    Stage { name: "dependencies", action: Action::Deny(WhenMissing::Skip), servers: None },
     cargo_with("tests", TEST_WORKSPACE, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)]),
 ];
 
@@ -72,8 +92,9 @@ pub const FULL: &[Stage] = &[
     CLIPPY_STAGE,
     DOC_STAGE,
     DENY_STAGE,
-    Stage { name: "servers", action: Action::Install(SERVERS) },
-    cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)]),
+    Stage { name: "servers", action: Action::Install(PACKAGES), servers: None },
+    on(nodes(1), cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)])),
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
     cargo("end to end", TEST_BINARY),
+    cargo("faults", TEST_END_TO_END),
 ];

@@ -1,0 +1,221 @@
+//! Processes that outlive us: started, found again, signalled and waited for by id and time of start.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+const POLL: Duration = Duration::from_millis(50);
+/// The system takes a killed process away at once, unless its disk hangs.
+const KILL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A process, and proof that its id still means the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pid {
+    /// The system's id.
+    pub pid: u32,
+    /// When it started, in the kernel's ticks since boot.
+    started: u64,
+}
+
+impl Pid {
+    /// The process that has this id now, if there is one that has not ended.
+    pub fn running(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let started = started(&stat)?;
+        Some(Self { pid, started })
+    }
+
+    /// Whether the process has not ended.
+    pub fn is_alive(self) -> bool {
+        Self::running(self.pid) == Some(self)
+    }
+
+    fn signal(self, signal: Signal) -> Result<()> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        let failed = |source: std::io::Error| Error::Signal { pid: self.pid, source };
+        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+        match kill_process(pid, signal) {
+            Err(error) if error != rustix::io::Errno::SRCH => Err(failed(error.into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets it finish what it does.
+    pub(crate) fn terminate(self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        // One that is stopped ends when it goes on.
+        self.signal(Signal::CONT)
+    }
+
+    pub(crate) fn pause(self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    pub(crate) fn resume(self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Ends it at once, and waits until it has ended.
+    pub(crate) fn kill(self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        if self.ends_within(KILL_PATIENCE) { Ok(()) } else { Err(Error::Unstoppable { pid: self.pid }) }
+    }
+
+    pub(crate) fn ends_within(self, patience: Duration) -> bool {
+        let deadline = now() + patience;
+        while self.is_alive() {
+            if now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(POLL);
+        }
+        true
+    }
+}
+
+/// The time of start in the text of `/proc/PID/stat`; `None` for a process that has ended and waits for its parent.
+fn started(stat: &str) -> Option<u64> {
+    // The name, in parentheses, may hold anything; what follows it does not.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") {
+        return None;
+    }
+    // Of all fields it is the 22nd, of those from the state on the 20th.
+    fields.nth(18)?.parse().ok()
+}
+
+/// Starts a server with its output in a log. `with_session` puts it out of reach of our terminal's signals.
+pub(crate) fn spawn(command: &Command, log: &Path, with_session: bool) -> Result<(Child, Pid)> {
+    let output = File::options().create(true).append(true).open(log).map_err(Error::file(log))?;
+    let errors = output.try_clone().map_err(Error::file(log))?;
+    let name = command.get_program().display().to_string();
+    let mut command =
+        if with_session { in_session(command) } else { copy(command, Command::new(command.get_program())) };
+    let failed = |source| Error::Program { program: name.clone(), source };
+    let mut child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().map_err(failed)?;
+    match Pid::running(child.id()) {
+        Some(pid) => Ok((child, pid)),
+        None => {
+            let status = child.wait().map_err(failed)?;
+            Err(Error::Failed { what: name.clone(), status, output: end_of(log) })
+        }
+    }
+}
+
+/// The program `setsid` makes a session and becomes the server: same process, same id.
+fn in_session(command: &Command) -> Command {
+    let mut session = Command::new("setsid");
+    session.arg(command.get_program());
+    copy(command, session)
+}
+
+fn copy(from: &Command, mut to: Command) -> Command {
+    to.args(from.get_args());
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
+    if let Some(folder) = from.get_current_dir() {
+        to.current_dir(folder);
+    }
+    to
+}
+
+/// Runs a program that prepares something to its end.
+pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
+    let program = command.get_program().display().to_string();
+    let failed = |source| Error::Program { program, source };
+    let output = command.stdin(Stdio::null()).output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let printed = [output.stdout, output.stderr].concat();
+    let output_end = last_lines(&String::from_utf8_lossy(&printed));
+    Err(Error::Failed { what: what.to_owned(), status: output.status, output: output_end })
+}
+
+/// The end of a log, for people.
+pub(crate) fn end_of(log: &Path) -> String {
+    match std::fs::read(log) {
+        Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes)),
+        Err(error) => format!("({}: {error})", log.display()),
+    }
+}
+
+pub(crate) fn last_lines(text: &str) -> String {
+    const LINES: usize = 25;
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+#[allow(clippy::disallowed_methods, reason = "how long a server takes is no business of the engine's clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_start_is_read_behind_any_name_and_not_from_the_dead() {
+        let stat = |state: &str| format!("7 (a) b (c) {state} 1 7 7 0 -1 4 5 6 7 8 9 10 11 12 20 0 3 0 4711 99 8 7");
+        assert_eq!(started(&stat("S")), Some(4711));
+        assert_eq!(started(&stat("Z")), None);
+        assert_eq!(started("nothing"), None);
+    }
+
+    #[test]
+    fn a_process_is_itself_only_with_its_time_of_start() {
+        let ourselves = Pid::running(std::process::id()).unwrap();
+        assert!(ourselves.is_alive());
+        let predecessor = Pid { started: ourselves.started - 1, ..ourselves };
+        assert!(!predecessor.is_alive());
+        // A signal to it reaches nobody: we live on.
+        predecessor.kill().unwrap();
+    }
+
+    #[test]
+    fn a_server_with_a_session_keeps_its_id_is_paused_resumed_and_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$; exec sleep 600"]);
+        let (mut child, pid) = spawn(&command, &log, true).unwrap();
+        let deadline = now() + Duration::from_secs(30);
+        while std::fs::read_to_string(&log).unwrap().is_empty() && now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        assert_eq!(end_of(&log), pid.pid.to_string());
+        pid.pause().unwrap();
+        assert!(pid.is_alive());
+        pid.resume().unwrap();
+        assert!(pid.is_alive());
+        pid.kill().unwrap();
+        assert!(!pid.is_alive());
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_program_that_fails_tells_what_it_printed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two >&2; exit 3"]);
+        let error = run("the test", &mut command).unwrap_err().to_string();
+        assert!(error.contains("the test failed") && error.contains("one\ntwo"), "{error}");
+        let error = run("nothing", &mut Command::new("no-such-program-here")).unwrap_err().to_string();
+        assert!(error.starts_with("cannot run no-such-program-here"), "{error}");
+    }
+}
