@@ -13,9 +13,6 @@ use crate::failure::Failure;
 use crate::output::Format;
 use crate::{replay, standalone};
 
-/// Version and commit.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("TALLYMAN_COMMIT"), ")");
-
 const AFTER_HELP: &str = "\
 Examples:
   tallyman standalone
@@ -34,7 +31,7 @@ Exit codes:
 
 /// A distributed counter: adjust and read counters, replay files into them, or serve them from this machine alone.
 #[derive(Debug, Parser)]
-#[command(name = "tallyman", version = VERSION, after_help = AFTER_HELP, arg_required_else_help = true)]
+#[command(name = "tallyman", version = tallyman_daemon::VERSION, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub struct Arguments {
     /// How to print results (standard output) and errors (standard error).
     #[arg(short, long, global = true, value_enum, default_value_t, env = "TALLYMAN_OUTPUT")]

@@ -14,13 +14,14 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use tallyman_daemon::config_file::with_config_file;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let command = Arguments::command();
-    let arguments = match standalone::with_config_file(std::env::args_os().collect(), &command) {
+    let arguments = match with_config_file(std::env::args_os().collect(), &command, Some("standalone")) {
         Ok(arguments) => Arguments::parse_from(arguments),
         Err(reason) => command.clone().error(ErrorKind::InvalidValue, reason).exit(),
     };

@@ -1,16 +1,14 @@
 //! `tallyman standalone`: the whole service in one process, over the embedded store.
 //!
 //! The parts: [`manifests`] reads the namespaces and follows their files, [`namespace`] makes configurations of them;
-//! [`engine`] counts and rolls up; [`telemetry`] logs and exports traces; the transport is the sidecar's. Here they are put
-//! together, and taken apart again in order.
+//! [`engine`] counts and rolls up; logs, traces and signals are [`tallyman_daemon`]'s, the transport is the sidecar's. Here they
+//! are put together, and taken apart again in order.
 
 mod arguments;
 mod banner;
-mod config_file;
 mod engine;
 mod manifests;
 mod namespace;
-mod telemetry;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,36 +19,37 @@ use prometheus_client::registry::Registry;
 use tallyman_counter::backend::embedded::Database;
 use tallyman_counter::configuration::{Accuracy, CacheStorage, Counting, Loaded, NamespaceConfiguration};
 use tallyman_counter::metrics::EngineCollector;
+use tallyman_daemon::process;
+use tallyman_daemon::readiness::Readiness;
+use tallyman_daemon::telemetry::Telemetry;
 use tallyman_sidecar::listeners::{Addresses, Listeners};
 use tallyman_sidecar::metrics::ApiMetrics;
-use tallyman_sidecar::readiness::Readiness;
 use tallyman_sidecar::server::Server;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 pub use self::arguments::Arguments;
 use self::banner::{Banner, NamespaceLine};
-pub use self::config_file::with_config_file;
 use self::engine::Engine;
 use self::manifests::Manifests;
-use self::telemetry::Telemetry;
 use crate::failure::Failure;
 use crate::output::Format;
 
+/// This process's name in the traces that it exports.
+const SERVICE: &str = "tallyman";
 /// How long requests under way may take once the process is told to stop.
 const REQUESTS_DRAIN: Duration = Duration::from_secs(3);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode, Failure> {
-    let endpoint = arguments.otlp_endpoint.clone();
-    let telemetry = Telemetry::start(arguments.log_format, &arguments.log_level, endpoint)?;
+    let telemetry = Telemetry::start(SERVICE, &arguments.shared).map_err(|error| Failure::local(error.to_string()))?;
     let ended = serve(arguments, format).await;
     telemetry.stop().await;
     ended
 }
 
 async fn serve(arguments: Arguments, format: Format) -> Result<ExitCode, Failure> {
-    let shutdown = shutdown()?;
+    let shutdown = process::shutdown();
+    let shutdown = shutdown.map_err(|error| Failure::local(format!("cannot listen to signals: {error}")))?;
     // Before anything is made on disk.
     let addresses =
         Addresses { api: arguments.listen, unix_socket: arguments.unix_socket.clone(), admin: arguments.admin };
@@ -85,18 +84,6 @@ async fn serve(arguments: Arguments, format: Format) -> Result<ExitCode, Failure
     tracing::info!("every request is answered; stopping");
     engine.stop().await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Ends with the first SIGTERM or SIGINT from now on.
-fn shutdown() -> Result<impl Future<Output = ()>, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot listen to signals: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 async fn open(data_dir: &Path) -> Result<Database, Failure> {

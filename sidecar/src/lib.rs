@@ -10,20 +10,17 @@
 //! - `methods`: the seven methods, the same for both, over the engine;
 //! - `errors` and `fields`: what the engine's refusals and the request's fields mean on the wire.
 //!
-//! Beside them `admin` with [`readiness`] and [`metrics`], and [`traces`]. This crate opens no store and reads no configuration: whoever
+//! Beside them [`metrics`] and [`traces`]; the admin pages are [`tallyman_daemon::admin`]. This crate opens no store and reads no configuration: whoever
 //! assembles a process hands it a service.
 
-mod admin;
 mod deadline;
 mod dispatch;
 mod errors;
 mod fields;
 mod grpc;
-mod health;
 mod http_json;
 pub mod listeners;
 mod methods;
 pub mod metrics;
-pub mod readiness;
 pub mod server;
 pub mod traces;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use tallyman_daemon::connections;
 use tokio::net::{TcpListener, UnixListener};
 
 /// Who may connect to the Unix socket: its user and group.
@@ -34,15 +35,8 @@ pub enum BindError {
         address: SocketAddr,
     },
     /// The operating system refuses.
-    #[error("cannot listen on {address} for {purpose}: {source}")]
-    Tcp {
-        /// The address asked for.
-        address: SocketAddr,
-        /// What for.
-        purpose: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Tcp(#[from] connections::BindError),
     /// The operating system refuses, somebody else listens there, or there is a file that is no socket.
     #[error("cannot listen on the Unix socket {}: {source}", path.display())]
     Unix {
@@ -73,8 +67,8 @@ impl Listeners {
         if !addresses.api.ip().to_canonical().is_loopback() {
             return Err(BindError::NotLoopback { address: addresses.api });
         }
-        let (api, api_address) = bind_tcp(addresses.api, "the counter API").await?;
-        let (admin, admin_address) = bind_tcp(addresses.admin, "the admin pages").await?;
+        let (api, api_address) = connections::bind(addresses.api, "the counter API").await?;
+        let (admin, admin_address) = connections::bind(addresses.admin, "the admin pages").await?;
         let unix_socket = match &addresses.unix_socket {
             Some(path) => {
                 Some(UnixSocket::bind(path).map_err(|source| BindError::Unix { path: path.clone(), source })?)
@@ -95,13 +89,6 @@ impl Listeners {
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
-}
-
-async fn bind_tcp(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener, SocketAddr), BindError> {
-    let refused = |source| BindError::Tcp { address, purpose, source };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
-    let bound = listener.local_addr().map_err(refused)?;
-    Ok((listener, bound))
 }
 
 /// A bound Unix socket; its file goes with it.

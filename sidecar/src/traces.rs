@@ -19,7 +19,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use crate::metrics::Method;
 
 /// The target of the spans; their level is DEBUG.
-pub const TARGET: &str = "tallyman::request";
+pub const TARGET: &str = tallyman_daemon::telemetry::REQUESTS;
 
 /// The service of [`tallyman_api::proto::counter_service_server`].
 const SERVICE: &str = "tallyman.v1.CounterService";

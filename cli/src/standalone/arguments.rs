@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-
-use super::telemetry::Endpoint;
+use tallyman_daemon::arguments::Shared;
 
 /// Serve counters from this machine alone: API, rollups and a durable store in one process.
 ///
@@ -41,30 +40,6 @@ pub struct Arguments {
     #[arg(long, value_name = "HOST:PORT", env = "TALLYMAN_MEMCACHED")]
     pub memcached: Option<String>,
 
-    /// How to write the log, on standard error.
-    #[arg(long, value_enum, default_value_t, env = "TALLYMAN_LOG_FORMAT")]
-    pub log_format: LogFormat,
-
-    /// What to log: error, warn, info, debug or trace, also by module: info,tallyman_counter=debug.
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "TALLYMAN_LOG_LEVEL")]
-    pub log_level: String,
-
-    /// Export a span per request to this OpenTelemetry collector, by OTLP over gRPC: http://127.0.0.1:4317. How many, the
-    /// OpenTelemetry SDK's variables say, such as OTEL_TRACES_SAMPLER.
-    #[arg(long, value_name = "URL", env = "TALLYMAN_OTLP_ENDPOINT")]
-    pub otlp_endpoint: Option<Endpoint>,
-
-    /// Read options from a YAML or JSON file whose keys are the long options without the dashes: `data-dir: /var/lib/tallyman`.
-    #[arg(long, value_name = "FILE", env = "TALLYMAN_CONFIG")]
-    pub config: Option<PathBuf>,
-}
-
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: one JSON object a line.
-    Json,
+    #[command(flatten)]
+    pub shared: Shared,
 }

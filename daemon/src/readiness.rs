@@ -86,7 +86,8 @@ impl Readiness {
 
 impl Report {
     /// The same, with one more check.
-    pub(crate) fn and(mut self, name: &'static str, failed: Option<String>) -> Self {
+    #[must_use]
+    pub fn and(mut self, name: &'static str, failed: Option<String>) -> Self {
         self.ready &= failed.is_none();
         self.checks.push(CheckReport { name, failed, warning: None });
         self

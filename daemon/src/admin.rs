@@ -3,16 +3,28 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
+use crate::connections::{Connections, HEADERS_TIMEOUT};
 use crate::readiness::{Readiness, Report};
+
+/// Connections of the admin pages at once.
+const CONNECTIONS_MAX: usize = 64;
+/// How long requests may take once the pages have stopped; they wait for nothing.
+const DRAIN: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -20,9 +32,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// What the pages show.
 #[derive(Clone)]
-pub(crate) struct Admin {
+pub struct Admin {
+    /// Asked for `/readyz`.
     pub readiness: Arc<Readiness>,
+    /// Written for `/metrics`.
     pub registry: Arc<Registry>,
+    /// Cancelled once the process stops: from then on it is not ready, whatever the readiness says.
     pub stop: CancellationToken,
 }
 
@@ -52,6 +67,19 @@ impl hyper::service::Service<Request<Incoming>> for Admin {
 }
 
 impl Admin {
+    /// Answers on `listener` until `ended`, which comes after the process has stopped: the pages answer to the last.
+    pub async fn serve(self, listener: TcpListener, ended: CancellationToken) {
+        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
+        let connections = Connections {
+            builder,
+            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            open: Gauge::default(),
+            drain: DRAIN,
+        };
+        connections.accept(listener, self, ended).await;
+    }
+
     fn report(&self) -> Report {
         let stopping = self.stop.is_cancelled().then(|| "the server is stopping".to_owned());
         self.readiness.report().and("serving", stopping)

@@ -1,4 +1,4 @@
-//! Tells the binary which commit it was built from.
+//! Tells the binaries which commit they were built from: what `TALLYMAN_COMMIT` says, where there is no repository, or git.
 
 use std::process::Command;
 
@@ -10,7 +10,9 @@ fn git(arguments: &[&str]) -> Option<String> {
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo::rerun-if-env-changed=TALLYMAN_COMMIT");
+    let told = std::env::var("TALLYMAN_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let commit = told.or_else(|| git(&["rev-parse", "--short=12", "HEAD"])).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=TALLYMAN_COMMIT={commit}");
     // HEAD changes with a checkout, the branch's file with a commit, and packed-refs where the branch has no file.
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);

@@ -18,21 +18,22 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
-use tallyman_sidecar::traces;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use super::arguments::LogFormat;
-use crate::failure::Failure;
+use crate::arguments::{LogFormat, Shared};
+
+/// The target of the spans of requests, which are exported; their level is DEBUG. Whoever begins spans gives them this target.
+pub const REQUESTS: &str = "tallyman::request";
 
 /// What the store's own library says of its files is for those who ask for it by name; so are the spans of requests, which
 /// are costly even if nothing is logged within them.
 const QUIET: &str = "fjall=warn,lsm_tree=warn,tallyman::request=off";
 
-/// The name that the spans' resource has, and their instrumentation scope.
-const SERVICE: &str = "tallyman";
+/// The instrumentation scope of the spans.
+const SCOPE: &str = "tallyman";
 
 /// What the SDK says of a stop that takes too long; [`Telemetry::stop`] says it in the process's own words.
 const SAID_BY_STOP: &str = "BatchSpanProcessor.Shutdown.Timeout";
@@ -67,6 +68,27 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Why a process cannot tell of itself as it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The level is no filter.
+    #[error("--log-level {level:?}: {reason}; it must be such as info, or info,tallyman_counter=debug")]
+    Level {
+        /// What was given.
+        level: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The environment's `OTEL_…` variables forbid an exporter.
+    #[error("--otlp-endpoint {endpoint}: {reason}")]
+    Exporter {
+        /// Where spans were to go.
+        endpoint: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
 /// What is to be ended in order with the process.
 pub struct Telemetry {
     spans: Option<Spans>,
@@ -80,13 +102,13 @@ struct Spans {
 }
 
 impl Telemetry {
-    /// Begins to log and, if there is an endpoint, to export; once per process, within its runtime.
+    /// Begins to log and, if there is an endpoint, to export as `service`; once per process, within its runtime.
     ///
     /// # Errors
     /// When the level is no filter, or the environment's `OTEL_…` variables forbid an exporter.
-    pub fn start(format: LogFormat, level: &str, endpoint: Option<Endpoint>) -> Result<Self, Failure> {
-        let mut layers = vec![log(format, level)?];
-        let spans = endpoint.map(spans).transpose()?;
+    pub fn start(service: &'static str, shared: &Shared) -> Result<Self, Error> {
+        let mut layers = vec![log(shared.log_format, &shared.log_level)?];
+        let spans = shared.otlp_endpoint.clone().map(|endpoint| spans(service, endpoint)).transpose()?;
         if let Some(Spans { provider, .. }) = &spans {
             global::set_text_map_propagator(TraceContextPropagator::new());
             layers.push(exported(provider));
@@ -114,11 +136,8 @@ fn is_no_level(part: &str) -> bool {
     !part.contains('=') && (!part.starts_with(char::is_alphabetic) || part.parse::<LevelFilter>().is_err())
 }
 
-fn log(format: LogFormat, level: &str) -> Result<BoxedLayer, Failure> {
-    let refused = |reason: String| {
-        Failure::local(format!("--log-level {level:?}: {reason}"))
-            .with_remedy("such as info, or info,tallyman_counter=debug")
-    };
+fn log(format: LogFormat, level: &str) -> Result<BoxedLayer, Error> {
+    let refused = |reason: String| Error::Level { level: level.to_owned(), reason };
     // The filter would take another word for a module's name, and say nothing from then on.
     if let Some(word) = level.split(',').find(|part| is_no_level(part)) {
         return Err(refused(format!("{word:?} is none of off, error, warn, info, debug, trace")));
@@ -137,20 +156,21 @@ fn log(format: LogFormat, level: &str) -> Result<BoxedLayer, Failure> {
 /// The spans of requests, and nothing else: neither the log, nor what the exporter's own connection does.
 fn exported(provider: &SdkTracerProvider) -> BoxedLayer {
     tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer(SERVICE))
+        .with_tracer(provider.tracer(SCOPE))
         .with_location(false)
         .with_target(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
-        .with_filter(Targets::new().with_target(traces::TARGET, LevelFilter::DEBUG))
+        .with_filter(Targets::new().with_target(REQUESTS, LevelFilter::DEBUG))
         .boxed()
 }
 
-fn spans(endpoint: Endpoint) -> Result<Spans, Failure> {
+fn spans(service: &'static str, endpoint: Endpoint) -> Result<Spans, Error> {
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint.to_string()).build();
-    let exporter = exporter.map_err(|error| Failure::local(format!("--otlp-endpoint {endpoint}: {error}")))?;
+    let refused = |reason: String| Error::Exporter { endpoint: endpoint.to_string(), reason };
+    let exporter = exporter.map_err(|error| refused(error.to_string()))?;
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-    let resource = Resource::builder().with_service_name(SERVICE).with_attribute(version).build();
+    let resource = Resource::builder().with_service_name(service).with_attribute(version).build();
     let is_failing = Arc::new(AtomicBool::new(false));
     let exporter = Reported { exporter, endpoint, is_failing: is_failing.clone() };
     let provider = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
@@ -204,7 +224,7 @@ mod tests {
     fn is_request_span_on(layers: Vec<BoxedLayer>) -> bool {
         with_default(
             tracing_subscriber::registry().with(layers),
-            || tracing::enabled!(target: traces::TARGET, tracing::Level::DEBUG),
+            || tracing::enabled!(target: REQUESTS, tracing::Level::DEBUG),
         )
     }
 

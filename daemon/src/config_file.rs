@@ -6,20 +6,29 @@ use std::ffi::OsString;
 use clap::Command;
 use serde_json::Value;
 
-/// The subcommand that takes options from a file.
-const SUBCOMMAND: &str = "standalone";
+/// The variable that names the file where the command line does not.
+const VARIABLE: &str = "TALLYMAN_CONFIG";
 
 /// The arguments with those of the file that `--config` (or its environment variable) names; without one, as they are.
-/// `command` is the whole program's.
+/// `command` is the whole program's. Where `subcommand` is given, options from a file are its own, and arguments without it
+/// stay as they are.
 ///
 /// # Errors
 /// When the file cannot be read, is not an object, or has a key that is no option.
-pub fn with_config_file(arguments: Vec<OsString>, command: &Command) -> Result<Vec<OsString>, String> {
+pub fn with_config_file(
+    arguments: Vec<OsString>,
+    command: &Command,
+    subcommand: Option<&str>,
+) -> Result<Vec<OsString>, String> {
     let given: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    if !given.iter().any(|argument| argument == SUBCOMMAND) {
-        return Ok(arguments);
-    }
-    let Some(file) = value_of(&given, "--config").or_else(|| std::env::var("TALLYMAN_CONFIG").ok()) else {
+    let command = match subcommand {
+        None => command,
+        Some(subcommand) => match command.find_subcommand(subcommand) {
+            Some(command) if given.iter().any(|argument| argument == subcommand) => command,
+            _ => return Ok(arguments),
+        },
+    };
+    let Some(file) = value_of(&given, "--config").or_else(|| std::env::var(VARIABLE).ok()) else {
         return Ok(arguments);
     };
     let text = std::fs::read_to_string(&file).map_err(|error| format!("--config {file}: cannot be read: {error}"))?;
@@ -35,12 +44,10 @@ pub fn with_config_file(arguments: Vec<OsString>, command: &Command) -> Result<V
     Ok(arguments.into_iter().chain(added.into_iter().map(OsString::from)).collect())
 }
 
-/// The subcommand's long options, each with its environment variable.
+/// The command's long options, each with its environment variable.
 fn options(command: &Command) -> BTreeMap<String, Option<OsString>> {
-    let subcommand = command.find_subcommand(SUBCOMMAND);
-    let arguments = subcommand.into_iter().flat_map(Command::get_arguments);
     let long = |argument: &clap::Arg| Some((argument.get_long()?.to_owned(), argument.get_env().map(OsString::from)));
-    arguments.filter_map(long).filter(|(name, _)| name != "config").collect()
+    command.get_arguments().filter_map(long).filter(|(name, _)| name != "config").collect()
 }
 
 fn value_of(given: &[String], flag: &str) -> Option<String> {
@@ -86,13 +93,67 @@ fn arguments_of(
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::path::PathBuf;
+
+    use clap::{CommandFactory, Parser};
 
     use super::*;
+    use crate::arguments::Shared;
+
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+        #[arg(long)]
+        listen: Option<String>,
+        #[arg(long)]
+        admin: Option<String>,
+        #[arg(long, value_delimiter = ',')]
+        namespaces: Vec<PathBuf>,
+        #[command(flatten)]
+        shared: Shared,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Subcommands {
+        Serve(Arguments),
+        Get { config: Option<String> },
+    }
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(subcommand)]
+        command: Subcommands,
+    }
 
     fn read(text: &str, set: &[&str]) -> Result<Vec<String>, String> {
-        let options = options(&crate::arguments::Arguments::command());
+        let options = options(&Arguments::command());
         arguments_of(text, &options, |option| set.contains(&option))
+    }
+
+    fn given(arguments: &[&str]) -> Vec<OsString> {
+        arguments.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_file_named_after_the_flag_or_with_it_is_read_for_its_command_only() {
+        let folder = std::env::temp_dir().join(format!("tallyman-config-file-{}", std::process::id()));
+        std::fs::write(&folder, "log-level: debug\nlisten: 127.0.0.1:1\n").unwrap();
+        let file = folder.to_str().unwrap();
+        let added = ["--listen=127.0.0.1:1", "--log-level=debug"];
+        for flag in [vec!["--config", file], vec![&*format!("--config={file}")]] {
+            let server = given(&[&["server"], &flag[..]].concat());
+            let read = with_config_file(server.clone(), &Arguments::command(), None).unwrap();
+            assert_eq!(read, [server, given(&added)].concat());
+            let serve = given(&[&["program", "serve"], &flag[..]].concat());
+            let read = with_config_file(serve.clone(), &Program::command(), Some("serve")).unwrap();
+            assert_eq!(read, [serve, given(&added)].concat());
+            let other = given(&[&["program", "get"], &flag[..]].concat());
+            assert_eq!(with_config_file(other.clone(), &Program::command(), Some("serve")).unwrap(), other);
+        }
+        std::fs::remove_file(&folder).unwrap();
+        let missing = with_config_file(given(&["server", "--config", file]), &Arguments::command(), None).unwrap_err();
+        assert!(missing.contains(file) && missing.contains("cannot be read"), "{missing}");
     }
 
     #[test]
