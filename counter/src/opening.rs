@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::backend::{embedded, memcached, memory};
 use crate::clock::Clock;
-use crate::configuration::{CacheStorage, Counting, DatasetStorage, NamespaceConfiguration};
+use crate::configuration::{CacheStorage, Cassandra, Counting, DatasetStorage, NamespaceConfiguration};
 use crate::dataset::Dataset;
 use crate::namespace::{BestEffortNamespace, DurableNamespace, Namespace, NamespaceStores};
 use crate::store::{self, BestEffortStore, EventStore, RollupCache, RollupStore};
@@ -43,7 +43,16 @@ pub struct Opener {
     /// By storage and region.
     datasets: tokio::sync::Mutex<HashMap<(DatasetStorage, String), Arc<Dataset>>>,
     fresh: Mutex<Vec<AbortHandle>>,
-    memcached: Mutex<HashMap<String, Arc<dyn BestEffortStore>>>,
+    memcached: Mutex<HashMap<Vec<Vec<String>>, MemcachedCluster>>,
+    /// Tells this process's own stores from those of others.
+    process: uuid::Uuid,
+}
+
+/// A memcached cluster, the best-effort counters on it, and the checkpoints of each dataset.
+struct MemcachedCluster {
+    cluster: memcached::Cluster,
+    best_effort: memcached::BestEffort,
+    caches: HashMap<String, memcached::Cache>,
 }
 
 impl Opener {
@@ -57,6 +66,7 @@ impl Opener {
             datasets: tokio::sync::Mutex::default(),
             fresh: Mutex::default(),
             memcached: Mutex::default(),
+            process: uuid::Uuid::now_v7(),
             clock,
         }
     }
@@ -71,15 +81,21 @@ impl Opener {
             Counting::BestEffort(best_effort) => {
                 let store = match &best_effort.storage {
                     CacheStorage::Memory => self.best_effort.clone(),
-                    CacheStorage::Memcached { replicas, .. } => self.memcached(&configuration, replicas)?,
+                    CacheStorage::Memcached { replicas, .. } => {
+                        self.memcached(replicas, |opened| Arc::new(opened.best_effort.clone()))
+                    }
                 };
                 NamespaceStores::BestEffort(BestEffortNamespace { store, ttl: best_effort.ttl })
             }
             Counting::Durable(durable) => {
                 let cache = match &durable.cache {
                     Some(CacheStorage::Memory) => Some(self.cache.clone()),
-                    Some(CacheStorage::Memcached { .. }) => {
-                        return Err(not_here(&configuration, "checkpoints are not cached in memcached yet"));
+                    Some(CacheStorage::Memcached { replicas, .. }) => {
+                        let scope = self.cache_scope(&durable.events, &configuration.region);
+                        Some(self.memcached(replicas, |opened| -> Arc<dyn RollupCache> {
+                            let open = || memcached::Cache::new(&opened.cluster, &scope, CACHE_EXPIRY);
+                            Arc::new(opened.caches.entry(scope.clone()).or_insert_with(open).clone())
+                        }))
                     }
                     None => None,
                 };
@@ -95,20 +111,27 @@ impl Opener {
         self.datasets.lock().await.values().cloned().collect()
     }
 
-    fn memcached(
-        &self,
-        configuration: &NamespaceConfiguration,
-        replicas: &[Vec<String>],
-    ) -> Result<Arc<dyn BestEffortStore>, Error> {
-        let [shards] = replicas else {
-            return Err(not_here(configuration, "more than one replica of memcached is not supported yet"));
-        };
-        let [address] = shards.as_slice() else {
-            return Err(not_here(configuration, "more than one shard of memcached is not supported yet"));
-        };
+    /// What `use_it` makes of the memcached cluster of these replicas, which is opened once.
+    fn memcached<T>(&self, replicas: &[Vec<String>], use_it: impl FnOnce(&mut MemcachedCluster) -> T) -> T {
+        // Nothing panics while it is held half changed.
         let mut opened = self.memcached.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = || Arc::new(memcached::BestEffort::new(address, self.clock.clone())) as Arc<dyn BestEffortStore>;
-        Ok(opened.entry(address.clone()).or_insert_with(open).clone())
+        let opened = opened.entry(replicas.to_vec()).or_insert_with(|| {
+            let cluster = memcached::Cluster::new(replicas, self.clock.clone());
+            let best_effort = memcached::BestEffort::new(&cluster);
+            MemcachedCluster { cluster, best_effort, caches: HashMap::new() }
+        });
+        use_it(opened)
+    }
+
+    /// Names the store that checkpoints come from, on a memcached that others may use as well.
+    fn cache_scope(&self, storage: &DatasetStorage, region: &str) -> String {
+        match storage {
+            DatasetStorage::Cassandra(Cassandra { cluster, dataset, .. }) => format!("{cluster}/{dataset}/{region}"),
+            // Nobody else has them, and another process that has a dataset of this name has another one.
+            DatasetStorage::Embedded { dataset } | DatasetStorage::Memory { dataset } => {
+                format!("{}/{dataset}/{region}", self.process.simple())
+            }
+        }
     }
 
     /// Stops keeping datasets fresh. What is open stays open; the stores may be closed now.
