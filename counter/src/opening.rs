@@ -1,6 +1,6 @@
 //! From a namespace configuration to a namespace at work: opens what the configuration names, each dataset and cache once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::backend::{embedded, memcached, memory};
 use crate::clock::Clock;
-use crate::configuration::{CacheStorage, Counting, DatasetStorage, NamespaceConfiguration};
+use crate::configuration::{CacheStorage, Cassandra, Counting, DatasetStorage, NamespaceConfiguration};
 use crate::dataset::Dataset;
 use crate::namespace::{BestEffortNamespace, DurableNamespace, Namespace, NamespaceStores};
 use crate::store::{self, BestEffortStore, EventStore, RollupCache, RollupStore};
@@ -51,13 +51,13 @@ impl Place {
         }
         Self { storage, region: region.to_owned() }
     }
+}
 
-    /// Whether the data lives in this process, and would be lost or locked if it were let go of.
-    fn is_in_process(&self) -> bool {
-        match &self.storage {
-            DatasetStorage::Cassandra(_) => false,
-            DatasetStorage::Embedded { .. } | DatasetStorage::Memory { .. } => true,
-        }
+/// Whether the data lives in this process: it would be lost or locked if it were let go of, and nobody else rolls it up.
+fn is_in_process(storage: &DatasetStorage) -> bool {
+    match storage {
+        DatasetStorage::Cassandra(_) => false,
+        DatasetStorage::Embedded { .. } | DatasetStorage::Memory { .. } => true,
     }
 }
 
@@ -70,7 +70,17 @@ pub struct Opener {
     datasets: tokio::sync::Mutex<HashMap<Place, Arc<Dataset>>>,
     /// What keeps them fresh.
     fresh: Mutex<HashMap<Place, AbortHandle>>,
-    memcached: Mutex<HashMap<String, Arc<dyn BestEffortStore>>>,
+    /// By their replicas.
+    memcached: Mutex<HashMap<Vec<Vec<String>>, MemcachedCluster>>,
+    /// Tells this process's own stores from those of others.
+    process: uuid::Uuid,
+}
+
+/// A memcached cluster, the best-effort counters on it, and the checkpoints of each dataset.
+struct MemcachedCluster {
+    cluster: memcached::Cluster,
+    best_effort: memcached::BestEffort,
+    caches: HashMap<String, memcached::Cache>,
 }
 
 impl Opener {
@@ -84,6 +94,7 @@ impl Opener {
             datasets: tokio::sync::Mutex::default(),
             fresh: Mutex::default(),
             memcached: Mutex::default(),
+            process: uuid::Uuid::now_v7(),
             clock,
         }
     }
@@ -99,15 +110,23 @@ impl Opener {
             Counting::BestEffort(best_effort) => {
                 let store = match &best_effort.storage {
                     CacheStorage::Memory => self.best_effort.clone(),
-                    CacheStorage::Memcached { replicas, .. } => self.memcached(&configuration, replicas)?,
+                    CacheStorage::Memcached { replicas, .. } => {
+                        self.memcached(replicas, |opened| Arc::new(opened.best_effort.clone()))
+                    }
                 };
                 NamespaceStores::BestEffort(BestEffortNamespace { store, ttl: best_effort.ttl })
             }
             Counting::Durable(durable) => {
                 let cache = match &durable.cache {
-                    Some(CacheStorage::Memory) => Some(self.cache.clone()),
-                    Some(CacheStorage::Memcached { .. }) => {
-                        return Err(not_here(&configuration, "checkpoints are not cached in memcached yet"));
+                    Some(CacheStorage::Memory) if is_in_process(&durable.events) => Some(self.cache.clone()),
+                    // What rollup servers elsewhere make would not come into this process's memory: old counts would stay in it.
+                    Some(CacheStorage::Memory) => None,
+                    Some(CacheStorage::Memcached { replicas, .. }) => {
+                        let scope = self.cache_scope(&durable.events, &configuration.region);
+                        Some(self.memcached(replicas, |opened| -> Arc<dyn RollupCache> {
+                            let open = || memcached::Cache::new(&opened.cluster, &scope, CACHE_EXPIRY);
+                            Arc::new(opened.caches.entry(scope.clone()).or_insert_with(open).clone())
+                        }))
                     }
                     None => None,
                 };
@@ -129,7 +148,7 @@ impl Opener {
             used.iter().filter_map(Namespace::durable).any(|durable| Arc::ptr_eq(&durable.dataset, dataset))
         };
         let mut datasets = self.datasets.lock().await;
-        datasets.retain(|place, dataset| place.is_in_process() || is_used(dataset));
+        datasets.retain(|place, dataset| is_in_process(&place.storage) || is_used(dataset));
         self.fresh().retain(|place, task| {
             let is_kept = datasets.contains_key(place);
             if !is_kept {
@@ -137,6 +156,22 @@ impl Opener {
             }
             is_kept
         });
+        let replicas: HashSet<_> =
+            used.iter().filter_map(|namespace| memcached_replicas(&namespace.configuration)).collect();
+        self.opened_memcached().retain(|place, _| replicas.contains(&place.as_slice()));
+    }
+
+    /// What is known of the memcached servers that a namespace uses; none where it uses none.
+    #[must_use]
+    pub fn memcached_servers(&self, namespace: &Namespace) -> Vec<memcached::ServerStatus> {
+        let opened = self.opened_memcached();
+        let cluster = memcached_replicas(&namespace.configuration).and_then(|replicas| opened.get(replicas));
+        cluster.map_or_else(Vec::new, |opened| opened.cluster.status())
+    }
+
+    fn opened_memcached(&self) -> MutexGuard<'_, HashMap<Vec<Vec<String>>, MemcachedCluster>> {
+        // Nothing panics while it is held half changed.
+        self.memcached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fresh(&self) -> MutexGuard<'_, HashMap<Place, AbortHandle>> {
@@ -144,20 +179,26 @@ impl Opener {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn memcached(
-        &self,
-        configuration: &NamespaceConfiguration,
-        replicas: &[Vec<String>],
-    ) -> Result<Arc<dyn BestEffortStore>, Error> {
-        let [shards] = replicas else {
-            return Err(not_here(configuration, "more than one replica of memcached is not supported yet"));
-        };
-        let [address] = shards.as_slice() else {
-            return Err(not_here(configuration, "more than one shard of memcached is not supported yet"));
-        };
-        let mut opened = self.memcached.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = || Arc::new(memcached::BestEffort::new(address, self.clock.clone())) as Arc<dyn BestEffortStore>;
-        Ok(opened.entry(address.clone()).or_insert_with(open).clone())
+    /// What `use_it` makes of the memcached cluster of these replicas, which is opened once.
+    fn memcached<T>(&self, replicas: &[Vec<String>], use_it: impl FnOnce(&mut MemcachedCluster) -> T) -> T {
+        let mut opened = self.opened_memcached();
+        let opened = opened.entry(replicas.to_vec()).or_insert_with(|| {
+            let cluster = memcached::Cluster::new(replicas, self.clock.clone());
+            let best_effort = memcached::BestEffort::new(&cluster);
+            MemcachedCluster { cluster, best_effort, caches: HashMap::new() }
+        });
+        use_it(opened)
+    }
+
+    /// Names the store that checkpoints come from, on a memcached that others may use as well.
+    fn cache_scope(&self, storage: &DatasetStorage, region: &str) -> String {
+        match storage {
+            DatasetStorage::Cassandra(Cassandra { cluster, dataset, .. }) => format!("{cluster}/{dataset}/{region}"),
+            // Nobody else has them, and another process that has a dataset of this name has another one.
+            DatasetStorage::Embedded { dataset } | DatasetStorage::Memory { dataset } => {
+                format!("{}/{dataset}/{region}", self.process.simple())
+            }
+        }
     }
 
     /// Stops keeping datasets fresh. What is open stays open; the stores may be closed now.
@@ -204,6 +245,17 @@ impl Opener {
 impl Drop for Opener {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+fn memcached_replicas(configuration: &NamespaceConfiguration) -> Option<&[Vec<String>]> {
+    let cache = match &configuration.counting {
+        Counting::BestEffort(best_effort) => Some(&best_effort.storage),
+        Counting::Durable(durable) => durable.cache.as_ref(),
+    };
+    match cache {
+        Some(CacheStorage::Memcached { replicas, .. }) => Some(replicas),
+        Some(CacheStorage::Memory) | None => None,
     }
 }
 

@@ -1,80 +1,215 @@
-//! The best-effort store of one memcached.
+//! Best-effort counters on a cluster.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
-use super::connection::{self, Call};
+use super::adding::Adding;
+use super::answer;
+use super::cluster::{Cluster, Place};
+use super::copies::Copy;
+use super::debts::Debts;
 use super::encoding;
-use crate::clock::Clock;
+use super::repairing::{self, Repairs};
+use super::stripes::Stripes;
 use crate::model::CounterKey;
 use crate::store::{BestEffortStore, Error, Result};
 
-/// Two, so that one exchange is being prepared while another is in flight.
-const CONNECTIONS: usize = 2;
-/// The most calls that wait for a connection.
-const CALLS_WAITING_MAX: usize = 8 * 1024;
+/// How long the nearest replica may take to answer before the next one is asked.
+const NEAREST_WAIT: Duration = Duration::from_millis(100);
 
-/// Best-effort counters in one memcached. Clones share its connections, which end with the last of them.
+/// Best-effort counters on a memcached cluster. Clones share their state.
+///
+/// Every replica that answers gets every add; the nearest one is read. What a replica missed or has forgotten is copied to it
+/// from another one, with the time that was left to live.
 #[derive(Clone)]
 pub struct BestEffort {
-    address: Arc<str>,
-    connections: [mpsc::Sender<Call>; CONNECTIONS],
-    clock: Arc<dyn Clock>,
+    shared: Arc<Shared>,
+    _repairing: Arc<Task>,
+}
+
+/// What adds, reads, clears and repairs share.
+pub(super) struct Shared {
+    pub cluster: Cluster,
+    pub debts: Debts,
+    /// An add holds its counter's stripe shared, a repair and a clear hold it alone.
+    pub stripes: Stripes,
+    pub repairs: Repairs,
+}
+
+/// A task that ends with its last owner.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What best-effort counters cost beyond adds and reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BestEffortStatistics {
+    /// Copies written to replicas that had lost or missed something.
+    pub copies_healed: u64,
+    /// Counters that some replica has wrong, as far as this process knows.
+    pub debts: u64,
+    /// Counters that some replica has wrong and that there was no room to remember.
+    pub debts_forgotten: u64,
 }
 
 impl fmt::Debug for BestEffort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BestEffort").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("BestEffort").field("cluster", &self.shared.cluster).finish_non_exhaustive()
     }
 }
 
 impl BestEffort {
-    /// The memcached at `address` (host:port), which need not be there yet: it is looked for whenever there is something to
-    /// ask. Spawns its tasks on the current runtime.
+    /// Best-effort counters on `cluster`. Spawns a task on the current runtime.
     ///
     /// # Panics
     /// Outside a Tokio runtime.
     #[must_use]
-    pub fn new(address: &str, clock: Arc<dyn Clock>) -> Self {
-        let connections = std::array::from_fn(|_| {
-            let (sender, calls) = mpsc::channel(CALLS_WAITING_MAX / CONNECTIONS);
-            tokio::spawn(connection::serve(address.to_owned(), calls));
-            sender
+    pub fn new(cluster: &Cluster) -> Self {
+        let shared = Arc::new(Shared {
+            debts: Debts::new(cluster.servers().len()),
+            cluster: cluster.clone(),
+            stripes: Stripes::default(),
+            repairs: Repairs::default(),
         });
-        Self { address: address.into(), connections, clock }
+        let task = tokio::spawn(repairing::run(shared.clone())).abort_handle();
+        Self { shared, _repairing: Arc::new(Task(task)) }
     }
 
-    /// Sends a call over the connection of its key: calls for one counter keep their order.
-    async fn ask<T>(&self, key: String, call: impl FnOnce(String, oneshot::Sender<Result<T>>) -> Call) -> Result<T> {
-        let nth = usize::from(xxhash_rust::xxh3::xxh3_64(key.as_bytes()) % 2 == 1);
-        let (reply, answer) = oneshot::channel();
-        self.connections[nth].try_send(call(key, reply)).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => {
-                Error::Unavailable { reason: "the connection's task has ended".to_owned() }
-            }
-        })?;
-        let unanswered = || Error::Timeout { reason: "the connection's task ended before it answered".to_owned() };
-        answer.await.unwrap_or_else(|_| Err(unanswered()))
+    /// What was healed, and what is yet to be.
+    #[must_use]
+    pub fn statistics(&self) -> BestEffortStatistics {
+        BestEffortStatistics {
+            copies_healed: self.shared.repairs.copies_healed(),
+            debts: self.shared.debts.count() as u64,
+            debts_forgotten: self.shared.debts.forgotten(),
+        }
     }
 }
 
 #[async_trait]
 impl BestEffortStore for BestEffort {
     async fn add(&self, counter: &CounterKey, delta: i64, ttl: Duration) -> Result<i64> {
-        let ttl_seconds = encoding::ttl_seconds(ttl, self.clock.now());
-        self.ask(encoding::key(counter), |key, reply| Call::Add { key, delta, ttl_seconds, reply }).await
+        let key = encoding::key(counter);
+        let places = self.shared.cluster.places(&key);
+        let adding = Adding { shared: &self.shared, key: &key, delta, ttl };
+        match places.as_slice() {
+            [only] => adding.on_the_only_replica(*only).await,
+            places => {
+                let _shared = self.shared.stripes.of(&key).read().await;
+                adding.on_replicas(places).await
+            }
+        }
     }
 
     async fn get(&self, counter: &CounterKey) -> Result<Option<i64>> {
-        self.ask(encoding::key(counter), |key, reply| Call::Get { key, reply }).await
+        let key = encoding::key(counter);
+        let mut places = self.shared.cluster.places(&key);
+        if let [only] = places.as_slice() {
+            return Ok(self.shared.copy(*only, &key).await?.map(|copy| encoding::to_count(copy.stored)));
+        }
+        self.shared.cluster.nearest_first(&mut places, |place| self.shared.debts.of(place, &key).is_some());
+        self.shared.read(&places, &key).await.map(|stored| stored.map(encoding::to_count))
     }
 
     async fn clear(&self, counter: &CounterKey) -> Result<()> {
-        self.ask(encoding::key(counter), |key, reply| Call::Clear { key, reply }).await
+        let key = encoding::key(counter);
+        let places = self.shared.cluster.places(&key);
+        let _alone = self.shared.stripes.of(&key).write().await;
+        self.shared.clear(&places, &key).await
+    }
+}
+
+impl Shared {
+    pub(super) fn now(&self) -> Duration {
+        self.cluster.clock().monotonic()
+    }
+
+    /// The copy at `place`.
+    pub(super) async fn copy(&self, place: Place, key: &str) -> Result<Option<Copy>> {
+        let item = answer::got(self.cluster.server(place).send(key, Copy::read(key)).get().await?)?;
+        item.as_ref().map(Copy::of).transpose()
+    }
+
+    /// Reads the counter from the first of `places` that knows it for certain.
+    async fn read(&self, places: &[Place], key: &str) -> Result<Option<u64>> {
+        let mut provisional: Option<u64> = None;
+        let mut absent = Vec::new();
+        let mut failure = None;
+        let mut certain = None;
+        for (nth, &place) in places.iter().enumerate() {
+            let is_down = self.cluster.server(place).health().is_down();
+            if is_down && (provisional.is_some() || !absent.is_empty()) {
+                // It is asked only when nobody else answers.
+                continue;
+            }
+            let read = self.copy(place, key);
+            let read = if nth + 1 < places.len() {
+                tokio::time::timeout(NEAREST_WAIT, read).await.unwrap_or_else(|_| {
+                    Err(Error::Timeout { reason: "the nearest replica did not answer in time".to_owned() })
+                })
+            } else {
+                read.await
+            };
+            match read {
+                Ok(Some(copy)) if copy.provisional => {
+                    provisional = provisional.or(Some(copy.stored));
+                    // Whoever made it may be gone, and what it owed with it.
+                    self.debts.owe(place, key, self.now(), false);
+                }
+                Ok(Some(copy)) => {
+                    certain = Some(copy.stored);
+                    break;
+                }
+                Ok(None) => absent.push(place),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let known = certain.or(provisional);
+        if known.is_some() {
+            for &place in &absent {
+                self.debts.owe(place, key, self.now(), false);
+            }
+        }
+        match (known, absent.is_empty(), failure) {
+            (None, true, Some(error)) => Err(error),
+            (known, ..) => Ok(known),
+        }
+    }
+
+    /// Clears the counter at all of `places`, or tells why some may still have it.
+    async fn clear(&self, places: &[Place], key: &str) -> Result<()> {
+        for &place in places {
+            let server = self.cluster.server(place);
+            if server.health().is_down() {
+                // Nothing is cleared anywhere that could not be cleared everywhere.
+                server.life().await?;
+            }
+        }
+        let replies: Vec<_> =
+            places.iter().map(|&place| self.cluster.server(place).send(key, memcache::exp::Delete::new(key))).collect();
+        let (mut cleared, mut failures) = (0, Vec::new());
+        for (reply, &place) in replies.into_iter().zip(places) {
+            match reply.get().await.and_then(answer::deleted) {
+                Ok(_) => {
+                    cleared += 1;
+                    self.debts.cancel(place, key);
+                }
+                Err(error) => failures.push(error),
+            }
+        }
+        let Some(error) = failures.pop() else { return Ok(()) };
+        if cleared == 0 && !error.is_outcome_unknown() && failures.iter().all(|error| !error.is_outcome_unknown()) {
+            return Err(error);
+        }
+        let reason = format!("cleared on {cleared} of {} replicas: {error}", places.len());
+        Err(Error::Timeout { reason })
     }
 }

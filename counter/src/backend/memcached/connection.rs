@@ -1,81 +1,31 @@
 //! One connection and the task that feeds it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use memcache::exp::{
-    Arithmetic, ArithmeticResult, AsyncMetaClient, Delete, Get, GetResult, MutationStatus, Op, OpResult,
-};
+use memcache::exp::{AsyncMetaClient, Op, OpResult};
 use tokio::sync::{mpsc, oneshot};
 
-use super::encoding;
+use super::health::Health;
 use crate::store::{Error, Result};
 
 /// The most calls in one exchange: enough to make the round trip cheap, few enough not to hold up the ones behind.
 const EXCHANGE_CALLS_MAX: usize = 512;
-/// How long dialling, and then an exchange, may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long dialling may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long an exchange may take.
+pub(super) const EXCHANGE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What is asked of memcached, and where the answer goes.
-pub(super) enum Call {
-    Add { key: String, delta: i64, ttl_seconds: u32, reply: oneshot::Sender<Result<i64>> },
-    Get { key: String, reply: oneshot::Sender<Result<Option<i64>>> },
-    Clear { key: String, reply: oneshot::Sender<Result<()>> },
+pub(super) struct Call {
+    pub operation: Op,
+    pub reply: oneshot::Sender<Result<OpResult>>,
 }
 
 impl Call {
-    fn operation(&self) -> Op {
-        match self {
-            Self::Add { key, delta, ttl_seconds, .. } => {
-                let arithmetic = Arithmetic::new(key).delta(encoding::increment(*delta));
-                arithmetic.initial(encoding::to_stored(*delta), *ttl_seconds).into()
-            }
-            Self::Get { key, .. } => Get::new(key).into(),
-            Self::Clear { key, .. } => Delete::new(key).into(),
-        }
-    }
-
     /// A caller that has gone away wants no answer.
     fn answer(self, result: Result<OpResult>) {
-        match self {
-            Self::Add { reply, .. } => drop(reply.send(result.and_then(added))),
-            Self::Get { reply, .. } => drop(reply.send(result.and_then(read))),
-            Self::Clear { reply, .. } => drop(reply.send(result.and_then(cleared))),
-        }
-    }
-}
-
-fn unexpected(result: &OpResult) -> Error {
-    Error::Corrupt { reason: format!("memcached answered {result:?}") }
-}
-
-fn added(result: OpResult) -> Result<i64> {
-    match result {
-        OpResult::Arithmetic(ArithmeticResult { status: MutationStatus::Applied, value: Some(stored), .. }) => {
-            Ok(encoding::to_count(stored))
-        }
-        other => Err(unexpected(&other)),
-    }
-}
-
-fn read(result: OpResult) -> Result<Option<i64>> {
-    match &result {
-        OpResult::Get(GetResult { value: None, .. }) => Ok(None),
-        OpResult::Get(GetResult { value: Some(value), .. }) => {
-            encoding::count(value).map(Some).ok_or_else(|| unexpected(&result))
-        }
-        other => Err(unexpected(other)),
-    }
-}
-
-fn cleared(result: OpResult) -> Result<()> {
-    match &result {
-        OpResult::Mutation(mutation)
-            if matches!(mutation.status, MutationStatus::Applied | MutationStatus::NotFound) =>
-        {
-            Ok(())
-        }
-        other => Err(unexpected(other)),
+        drop(self.reply.send(result));
     }
 }
 
@@ -95,26 +45,52 @@ fn of_client(error: memcache::exp::Error) -> Error {
     }
 }
 
+/// Whether the failure is the server's or the network's, rather than a refusal of this one call.
+fn is_transport(error: &memcache::exp::Error) -> bool {
+    match error {
+        memcache::exp::Error::Io(_) | memcache::exp::Error::Timeout { .. } => true,
+        memcache::exp::Error::Ambiguous { source, .. } => is_transport(source),
+        _ => false,
+    }
+}
+
+/// How an exchange ended.
+enum Exchanged {
+    Answered,
+    /// A call was refused in a way that leaves the connection in doubt.
+    Refused,
+    Failed,
+}
+
 /// Sends what comes in on `calls` to the memcached at `address` (host:port) until no sender is left.
-pub(super) async fn serve(address: String, mut calls: mpsc::Receiver<Call>) {
+pub(super) async fn serve(address: Arc<str>, mut calls: mpsc::Receiver<Call>, health: Arc<Health>) {
     let mut client = None;
-    let mut waiting = Vec::new();
+    let mut waiting: Vec<Call> = Vec::new();
     while calls.recv_many(&mut waiting, EXCHANGE_CALLS_MAX).await > 0 {
         // Nobody waits for the answer any more, and nothing was sent: so that it never is.
-        waiting.retain(|call| match call {
-            Call::Add { reply, .. } => !reply.is_closed(),
-            Call::Get { reply, .. } => !reply.is_closed(),
-            Call::Clear { reply, .. } => !reply.is_closed(),
-        });
-        if !exchange(&address, &mut client, &mut waiting).await {
-            // Its address may be another one now: it is looked up again.
-            client = None;
+        waiting.retain(|call| !call.reply.is_closed());
+        if waiting.is_empty() {
+            continue;
+        }
+        match exchange(&address, &mut client, &mut waiting).await {
+            Exchanged::Answered => health.answered(),
+            Exchanged::Refused => client = None,
+            Exchanged::Failed => {
+                // Its address may be another one now: it is looked up again.
+                client = None;
+                health.failed();
+                // Whoever queued up behind would wait as long again. Nothing of theirs was sent.
+                while let Ok(call) = calls.try_recv() {
+                    let reason = format!("memcached at {address} did not answer the calls before this one");
+                    call.answer(Err(Error::Unavailable { reason }));
+                }
+            }
         }
     }
 }
 
-/// One exchange for all of `calls`, which it answers and takes out. Whether the connection still serves.
-async fn exchange(address: &str, client: &mut Option<AsyncMetaClient>, calls: &mut Vec<Call>) -> bool {
+/// One exchange for all of `calls`, which it answers and takes out.
+async fn exchange(address: &str, client: &mut Option<AsyncMetaClient>, calls: &mut Vec<Call>) -> Exchanged {
     let connected = match client.take() {
         Some(connected) => connected,
         None => match connect(address).await {
@@ -122,26 +98,32 @@ async fn exchange(address: &str, client: &mut Option<AsyncMetaClient>, calls: &m
             Err(error) => {
                 let error = Error::Unavailable { reason: format!("memcached at {address}: {error}") };
                 calls.drain(..).for_each(|call| call.answer(Err(error.clone())));
-                return false;
+                return Exchanged::Failed;
             }
         },
     };
     let connected = client.insert(connected);
-    let results = match connected.run_batch(calls.iter().map(Call::operation)).await {
+    let (operations, replies): (Vec<_>, Vec<_>) = calls.drain(..).map(|call| (call.operation, call.reply)).unzip();
+    let results = match connected.run_batch(operations).await {
         Ok(results) => results,
         Err(error) => {
             // Refused by the client itself, before anything was written.
             let error = Error::Unavailable { reason: error.to_string() };
-            calls.drain(..).for_each(|call| call.answer(Err(error.clone())));
-            return false;
+            replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
+            return Exchanged::Refused;
         }
     };
-    let mut serves = true;
-    for (call, result) in calls.drain(..).zip(results) {
-        serves &= result.is_ok();
-        call.answer(result.map_err(of_client));
+    let mut exchanged = Exchanged::Answered;
+    for (reply, result) in replies.into_iter().zip(results) {
+        match &result {
+            Err(error) if is_transport(error) => exchanged = Exchanged::Failed,
+            Err(_) if matches!(exchanged, Exchanged::Answered) => exchanged = Exchanged::Refused,
+            _ => {}
+        }
+        // A caller that has gone away wants no answer.
+        drop(reply.send(result.map_err(of_client)));
     }
-    serves
+    exchanged
 }
 
 /// Looks the address up; the client dials when it has something to send.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{CounterKey, Timestamp};
+use crate::model::{Checkpoint, CounterKey, Timestamp};
 
 /// memcached's limit.
 const KEY_BYTES_MAX: usize = 250;
@@ -13,10 +13,54 @@ const RELATIVE_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// and so is never the key of another counter's name.
 pub(super) fn key(counter: &CounterKey) -> String {
     let plain = format!("{}:{}", counter.namespace, counter.name);
-    if plain.len() <= KEY_BYTES_MAX && plain.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return plain;
+    if is_key(&plain) { plain } else { hash(&plain) }
+}
+
+fn is_key(text: &str) -> bool {
+    text.len() <= KEY_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn hash(text: &str) -> String {
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
+}
+
+/// What keys of cached checkpoints begin with. No namespace's name has a `/`, so they are never a counter's key.
+const CACHE_PREFIX: &str = "checkpoint/";
+
+/// Where a checkpoint is cached, and what tells that it is this counter's.
+#[derive(Debug)]
+pub(super) struct CacheKey {
+    key: String,
+    /// The whole name, where the key is only its hash. It stands beside the checkpoint.
+    name: String,
+}
+
+impl CacheKey {
+    /// `checkpoint/<scope>/<namespace>:<counter_name>`, where memcached takes that for a key; else `checkpoint/#` and the
+    /// 128-bit hash of it. (No scope is to begin with `#`.)
+    pub(super) fn new(scope: &str, counter: &CounterKey) -> Self {
+        let plain = format!("{CACHE_PREFIX}{scope}/{}:{}", counter.namespace, counter.name);
+        if is_key(&plain) {
+            return Self { key: plain, name: String::new() };
+        }
+        Self { key: format!("{CACHE_PREFIX}#{}", hash(&plain)), name: plain }
     }
-    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(plain.as_bytes()))
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.key
+    }
+
+    pub(super) fn encode(&self, checkpoint: Checkpoint) -> Vec<u8> {
+        let mut value = checkpoint.encode().to_vec();
+        value.extend_from_slice(self.name.as_bytes());
+        value
+    }
+
+    /// The checkpoint in a stored value; `None` where it is another counter's, or one that this version cannot read.
+    pub(super) fn decode(&self, value: &[u8]) -> Option<Checkpoint> {
+        let (checkpoint, name) = value.split_at_checked(Checkpoint::ENCODED_LENGTH)?;
+        (name == self.name.as_bytes()).then(|| Checkpoint::decode(checkpoint).ok()).flatten()
+    }
 }
 
 /// What is stored for a count of 0. memcached's numbers are unsigned, and it refuses some of those whose highest bit is set:
@@ -40,10 +84,13 @@ pub(super) fn to_count(stored: u64) -> i64 {
     stored.wrapping_sub(ZERO).cast_signed()
 }
 
-/// The count in a stored value: digits, and spaces where the number was longer once.
-pub(super) fn count(value: &[u8]) -> Option<i64> {
-    std::str::from_utf8(value).ok()?.trim_end_matches(' ').parse().ok().map(to_count)
+/// The number in a stored value: digits, and spaces where it was longer once.
+pub(super) fn stored(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.trim_end_matches(' ').parse().ok()
 }
+
+/// The latest point in time that memcached takes.
+const EXPIRY_MAX: u32 = i32::MAX.cast_unsigned();
 
 /// A time to live as memcached takes it: whole seconds, at least one (0 would be for ever), or the point in time where it ends.
 pub(super) fn ttl_seconds(ttl: Duration, now: Timestamp) -> u32 {
@@ -52,7 +99,7 @@ pub(super) fn ttl_seconds(ttl: Duration, now: Timestamp) -> u32 {
     } else {
         now.plus(ttl).since(Timestamp::EPOCH).as_secs()
     };
-    u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
+    u32::try_from(seconds).unwrap_or(EXPIRY_MAX).clamp(1, EXPIRY_MAX)
 }
 
 #[cfg(test)]
@@ -82,19 +129,48 @@ mod tests {
         assert_ne!(key_of("a b"), key_of("a  b"));
     }
 
+    fn cache_key(scope: &str, name: &str) -> CacheKey {
+        let counter =
+            CounterKey { namespace: NamespaceName::new("n-1").unwrap(), name: CounterName::new(name).unwrap() };
+        CacheKey::new(scope, &counter)
+    }
+
+    #[test]
+    fn checkpoints_have_keys_that_no_counter_has() {
+        assert_eq!(cache_key("plays/dc1", "a").as_str(), "checkpoint/plays/dc1/n-1:a");
+        for name in ["a b", "ü", &"x".repeat(240)] {
+            let key = cache_key("plays/dc1", name);
+            assert!(key.as_str().starts_with("checkpoint/#") && key.as_str().len() == 44, "{key:?}");
+        }
+        assert_ne!(cache_key("a", "a b").as_str(), cache_key("b", "a b").as_str());
+    }
+
+    #[test]
+    fn a_cached_checkpoint_is_read_back_by_its_own_counter_alone() {
+        let checkpoint = Checkpoint { last_rollup_ts: Timestamp::from_micros(-5), last_rollup_count: i128::MIN };
+        for name in ["a", "a b"] {
+            let key = cache_key("s", name);
+            assert_eq!(key.decode(&key.encode(checkpoint)), Some(checkpoint));
+            let other = cache_key("s", "c d");
+            assert_eq!(other.decode(&key.encode(checkpoint)), None, "{name}");
+            assert_eq!(key.decode(&key.encode(checkpoint)[1..]), None);
+            assert_eq!(key.decode(b""), None);
+        }
+    }
+
     #[test]
     fn counts_are_stored_without_the_highest_bit_and_padded_ones_are_read() {
         for number in [i64::MIN, -1, 0, 1, i64::MAX] {
             assert_eq!(to_count(to_stored(number)), number);
-            assert_eq!(count(to_stored(number).to_string().as_bytes()), Some(number));
+            assert_eq!(stored(to_stored(number).to_string().as_bytes()).map(to_count), Some(number));
         }
         for number in [-1 << 62, -1, 0, 1, (1 << 62) - 1] {
             assert!(to_stored(number) < 1 << 63, "{number}");
         }
-        assert_eq!(count(b"4611686018427387908      "), Some(4));
-        assert_eq!(count(b"4611686018427387903"), Some(-1));
+        assert_eq!(stored(b"4611686018427387908      ").map(to_count), Some(4));
+        assert_eq!(stored(b"4611686018427387903").map(to_count), Some(-1));
         for foreign in [b"".as_slice(), b"x", b"-1", b" 1", b"18446744073709551616"] {
-            assert_eq!(count(foreign), None);
+            assert_eq!(stored(foreign), None);
         }
     }
 
@@ -116,6 +192,6 @@ mod tests {
         assert_eq!(ttl_seconds(Duration::from_secs(3600), now), 3600);
         assert_eq!(ttl_seconds(RELATIVE_TTL_MAX, now), 2_592_000);
         assert_eq!(ttl_seconds(RELATIVE_TTL_MAX + Duration::from_secs(1), now), 1_802_592_001);
-        assert_eq!(ttl_seconds(Duration::MAX, now), u32::MAX);
+        assert_eq!(ttl_seconds(Duration::MAX, now), EXPIRY_MAX);
     }
 }

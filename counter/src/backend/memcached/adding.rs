@@ -1,0 +1,216 @@
+//! An add, on one replica or on several.
+//!
+//! On several, the increment goes to all that answer, without making the counter where it is absent: only then does a miss show
+//! what a replica has forgotten. What a miss means:
+//!
+//! - All replicas answered, and none has the counter: it is new. Each makes it at the delta or, where another process was
+//!   quicker, adds the delta; so processes that make one counter at the same time end with the same sum everywhere.
+//! - Another replica has it, and made it just now: the same, for the replicas that are not so far yet.
+//! - Another replica has it, longer since, or the one that missed has begun another life: it is copied from the other one.
+//! - The others do not answer: it is made, marked as provisional. Whatever a replica knows that comes back is right then.
+
+use std::time::Duration;
+
+use memcache::exp::{Arithmetic, Get, Meta};
+
+use super::answer;
+use super::best_effort::Shared;
+use super::cluster::Place;
+use super::copies::Copy;
+use super::encoding;
+use super::health::Life;
+use super::server::Reply;
+use crate::store::{Error, Result};
+
+/// A counter that was made no longer ago than this may still be in the making elsewhere.
+const IN_THE_MAKING: Duration = Duration::from_secs(2);
+
+/// An add of `delta` to the counter of `key`.
+#[derive(Clone, Copy)]
+pub(super) struct Adding<'a> {
+    pub shared: &'a Shared,
+    pub key: &'a str,
+    pub delta: i64,
+    pub ttl: Duration,
+}
+
+/// What became of an increment at one replica.
+enum Leg {
+    Applied(u64),
+    /// There is no such counter; nothing was applied.
+    Absent,
+    /// It never left this process, or was refused.
+    NotApplied(Error),
+    /// It may have been applied, or may be yet.
+    Unknown(Error),
+}
+
+impl Leg {
+    fn of(result: Result<Option<u64>>) -> Self {
+        match result {
+            Ok(Some(stored)) => Self::Applied(stored),
+            Ok(None) => Self::Absent,
+            Err(error) if error.is_outcome_unknown() => Self::Unknown(error),
+            Err(error) => Self::NotApplied(error),
+        }
+    }
+}
+
+/// Until it is told otherwise, nothing is known of an add's legs: a caller who gives up leaves them so.
+struct Unsettled<'a> {
+    adding: Adding<'a>,
+    places: &'a [Place],
+    settled: bool,
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.places.iter().for_each(|&place| self.adding.owe(place, true));
+        }
+    }
+}
+
+impl Adding<'_> {
+    /// With one replica, what it does not know nobody knows.
+    pub(super) async fn on_the_only_replica(self, place: Place) -> Result<i64> {
+        let added = answer::incremented(self.make_or_increment(place).get().await?)?;
+        added.map(encoding::to_count).ok_or_else(|| Error::Corrupt {
+            reason: "memcached neither made the counter nor incremented it".to_owned(),
+        })
+    }
+
+    pub(super) async fn on_replicas(self, places: &[Place]) -> Result<i64> {
+        let mut unsettled = Unsettled { adding: self, places, settled: false };
+        let result = self.on_replicas_unguarded(places).await;
+        unsettled.settled = true;
+        result
+    }
+
+    async fn on_replicas_unguarded(self, places: &[Place]) -> Result<i64> {
+        let health = |place: Place| self.shared.cluster.server(place).health();
+        // Where nobody answers, all are tried.
+        let all_are_down = places.iter().all(|&place| health(place).is_down());
+        let answering = |place: &Place| all_are_down || !health(*place).is_down();
+        for &place in places.iter().filter(|place| answering(place)) {
+            if health(place).is_unmet()
+                && let Ok(life) = self.shared.cluster.server(place).life().await
+            {
+                health(place).met(life);
+            }
+        }
+        let lives: Vec<Option<Life>> = places.iter().map(|&place| health(place).settled_life()).collect();
+        let replies: Vec<Option<Reply>> =
+            places.iter().map(|place| answering(place).then(|| self.increment(*place))).collect();
+        let mut legs = Vec::with_capacity(places.len());
+        for reply in replies {
+            legs.push(match reply {
+                Some(reply) => Leg::of(reply.get().await.and_then(answer::incremented)),
+                None => Leg::NotApplied(Error::Unavailable { reason: "the replica does not answer".to_owned() }),
+            });
+        }
+        let source = legs.iter().position(|leg| matches!(leg, Leg::Applied(_)));
+        if let Some(source) = source {
+            for (nth, leg) in legs.iter_mut().enumerate() {
+                if matches!(leg, Leg::Absent) && self.is_in_the_making(places[nth], lives[nth], places[source]).await {
+                    *leg = Leg::of(self.make_or_increment(places[nth]).get().await.and_then(answer::incremented));
+                }
+            }
+        } else if legs.iter().all(|leg| matches!(leg, Leg::Absent)) {
+            let replies: Vec<Reply> = places.iter().map(|&place| self.make_or_increment(place)).collect();
+            for (leg, reply) in legs.iter_mut().zip(replies) {
+                *leg = Leg::of(reply.get().await.and_then(answer::incremented));
+            }
+        } else {
+            for (leg, &place) in legs.iter_mut().zip(places) {
+                if matches!(leg, Leg::Absent) {
+                    *leg = Leg::of(self.make_provisionally(place).await);
+                }
+            }
+        }
+        self.settle(places, legs)
+    }
+
+    fn increment(self, place: Place) -> Reply {
+        let increment = Arithmetic::new(self.key).delta(encoding::increment(self.delta));
+        self.shared.cluster.server(place).send(self.key, increment)
+    }
+
+    fn make_or_increment(self, place: Place) -> Reply {
+        let increment = Arithmetic::new(self.key).delta(encoding::increment(self.delta));
+        let operation = increment.initial(encoding::to_stored(self.delta), self.ttl_seconds());
+        self.shared.cluster.server(place).send(self.key, operation)
+    }
+
+    fn ttl_seconds(self) -> u32 {
+        encoding::ttl_seconds(self.ttl, self.shared.cluster.clock().now())
+    }
+
+    /// Makes the counter, marked as provisional, or increments it where another process was quicker.
+    async fn make_provisionally(self, place: Place) -> Result<Option<u64>> {
+        let stored = encoding::to_stored(self.delta);
+        let copy = Copy::write(self.key, stored, self.ttl_seconds(), true).add();
+        if answer::stored(self.shared.cluster.server(place).send(self.key, copy).get().await?)?.is_some() {
+            return Ok(Some(stored));
+        }
+        answer::incremented(self.increment(place).get().await?)
+    }
+
+    /// Whether the counter is absent at `place` because it is being made right now: its server is in the `life` that it was in
+    /// before the add, and what `other` has was made a moment ago.
+    async fn is_in_the_making(self, place: Place, life: Option<Life>, other: Place) -> bool {
+        if life.is_none() || self.shared.debts.of(place, self.key).is_some() {
+            return false;
+        }
+        let server = self.shared.cluster.server(place);
+        let Ok(life_now) = server.life().await else { return false };
+        server.health().met(life_now);
+        if life != Some(life_now) {
+            return false;
+        }
+        let age = Get::new(self.key).meta(Meta::NONE.ttl());
+        let item = self.shared.cluster.server(other).send(self.key, age).get().await.and_then(answer::got);
+        let Ok(Some(seconds_left)) = item.map(|item| item.and_then(|item| item.seconds_left)) else { return false };
+        Duration::from_secs(seconds_left.into()) + IN_THE_MAKING >= self.ttl
+    }
+
+    fn owe(self, place: Place, may_arrive: bool) {
+        self.shared.debts.owe(place, self.key, self.shared.now(), may_arrive);
+    }
+
+    /// The add's outcome, and what replicas owe for it. One that applied it is enough.
+    fn settle(self, places: &[Place], legs: Vec<Leg>) -> Result<i64> {
+        let applied = legs.iter().zip(places).filter_map(|(leg, &place)| match leg {
+            Leg::Applied(stored) => Some((self.shared.debts.of(place, self.key).is_some(), *stored)),
+            _ => None,
+        });
+        // Of a replica that has missed nothing, if there is one.
+        let Some((_, stored)) = applied.min_by_key(|&(owes, _)| owes) else {
+            return Err(self.failure(places, legs));
+        };
+        for (leg, &place) in legs.iter().zip(places) {
+            match leg {
+                Leg::Applied(_) => {}
+                Leg::Absent | Leg::NotApplied(_) => self.owe(place, false),
+                Leg::Unknown(_) => self.owe(place, true),
+            }
+        }
+        Ok(encoding::to_count(stored))
+    }
+
+    /// Nobody is known to have applied it.
+    fn failure(self, places: &[Place], legs: Vec<Leg>) -> Error {
+        let mut failure = Error::Unavailable { reason: "the counter comes and goes".to_owned() };
+        for (leg, &place) in legs.into_iter().zip(places) {
+            match leg {
+                Leg::Unknown(error) => {
+                    self.owe(place, true);
+                    failure = error;
+                }
+                Leg::NotApplied(error) if !failure.is_outcome_unknown() => failure = error,
+                _ => {}
+            }
+        }
+        failure
+    }
+}

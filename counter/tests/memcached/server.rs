@@ -1,0 +1,85 @@
+//! Real memcached servers on free ports of loopback, which tests start, stop, pause and flush.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// A memcached process; it ends with the value.
+pub struct Server {
+    process: Option<Child>,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Server {
+    /// A server on a free port.
+    pub fn start() -> Self {
+        let mut server = Self::absent();
+        server.restart();
+        server
+    }
+
+    /// A port on which nobody listens yet.
+    pub fn absent() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { process: None, port }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Starts it, empty, where it was.
+    #[allow(clippy::disallowed_methods)] // Bounds a wait for a real process.
+    pub fn restart(&mut self) {
+        self.kill();
+        let port = self.port.to_string();
+        let process = Command::new("memcached")
+            .args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-u", "nobody", "-m", "32"])
+            .spawn()
+            .expect("memcached is installed (Debian: apt-get install memcached)");
+        self.process = Some(process);
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(10), "memcached does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("it is running");
+        let status = Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// It keeps its connections and answers nothing.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Forgets everything, without a restart.
+    pub fn flush(&self) {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        connection.write_all(b"flush_all\r\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(connection).read_line(&mut answer).unwrap();
+        assert_eq!(answer, "OK\r\n");
+    }
+}
