@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Health};
 use crate::forward::TouchedCounters;
 use crate::model::SliceState;
 use crate::pipeline::RollupServer;
@@ -32,6 +32,10 @@ pub const TOUCHED_DROPPED: &str = "tallyman_touched_dropped";
 pub const CLOCK_OFFSET_MAX: &str = "tallyman_clock_offset_max";
 /// 1 while the clock is trusted, 0 while mutations are refused and checkpoints stand still.
 pub const CLOCK_TRUSTED: &str = "tallyman_clock_trusted";
+/// 1 while the store answers what it is asked all the time, 0 while it does not.
+pub const STORE_AVAILABLE: &str = "tallyman_store_available";
+/// 1 while mutations of now are accepted, 0 while they are refused: the readiness page says why.
+pub const DATASET_ACCEPTING: &str = "tallyman_dataset_accepting";
 /// Time slices by state.
 pub const SLICES: &str = "tallyman_slices";
 
@@ -90,13 +94,19 @@ impl EngineCollector {
         });
         let help = "Largest offset to the store's clocks that the last measurement leaves possible";
         family(encoder, CLOCK_OFFSET_MAX, help, Some(&Unit::Seconds), offsets)?;
-        let trusted = datasets.iter().map(|dataset| {
-            let skew = dataset.slices().max_clock_skew();
-            let trusted = skew.is_some_and(|skew| dataset.clock.now(skew).is_ok());
-            (vec![("dataset", dataset.name.clone())], f64::from(u8::from(trusted)))
-        });
+        let health: Vec<_> = datasets.iter().map(|dataset| (&dataset.name, dataset.health())).collect();
+        let each = |is_so: fn(&Health) -> bool| {
+            let labelled = move |(name, health): &(&String, Health)| {
+                (vec![("dataset", (*name).clone())], f64::from(u8::from(is_so(health))))
+            };
+            health.iter().map(labelled)
+        };
+        let help = "1 while the store answers what it is asked all the time, 0 while it does not";
+        family(encoder, STORE_AVAILABLE, help, None, each(|health| health.store.is_ok()))?;
+        let help = "1 while mutations of now are accepted, 0 while they are refused";
+        family(encoder, DATASET_ACCEPTING, help, None, each(|health| health.refusal().is_none()))?;
         let help = "1 while the clock is trusted, 0 while mutations are refused and checkpoints stand still";
-        family(encoder, CLOCK_TRUSTED, help, None, trusted)?;
+        family(encoder, CLOCK_TRUSTED, help, None, each(|health| health.clock.is_ok()))?;
         let states = [(SliceState::Open, "open"), (SliceState::Closed, "closed"), (SliceState::Dropped, "dropped")];
         let slices = datasets.iter().flat_map(|dataset| {
             let slices = dataset.slices();

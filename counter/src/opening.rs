@@ -1,7 +1,7 @@
 //! From a namespace configuration to a namespace at work: opens what the configuration names, each dataset and cache once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -34,15 +34,42 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
+/// What makes a dataset the same one: its storage, and its region.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Place {
+    storage: DatasetStorage,
+    region: String,
+}
+
+impl Place {
+    fn new(storage: &DatasetStorage, region: &str) -> Self {
+        let mut storage = storage.clone();
+        if let DatasetStorage::Cassandra(cassandra) = &mut storage {
+            // The name is for messages, and contact points are asked in any order.
+            cassandra.cluster.clear();
+            cassandra.contact_points.sort_unstable();
+        }
+        Self { storage, region: region.to_owned() }
+    }
+
+    /// Whether the data lives in this process, and would be lost or locked if it were let go of.
+    fn is_in_process(&self) -> bool {
+        match &self.storage {
+            DatasetStorage::Cassandra(_) => false,
+            DatasetStorage::Embedded { .. } | DatasetStorage::Memory { .. } => true,
+        }
+    }
+}
+
 /// Opens namespaces, and keeps what they share.
 pub struct Opener {
     clock: Arc<dyn Clock>,
     embedded: Option<embedded::Database>,
     cache: Arc<dyn RollupCache>,
     best_effort: Arc<dyn BestEffortStore>,
-    /// By storage and region.
-    datasets: tokio::sync::Mutex<HashMap<(DatasetStorage, String), Arc<Dataset>>>,
-    fresh: Mutex<Vec<AbortHandle>>,
+    datasets: tokio::sync::Mutex<HashMap<Place, Arc<Dataset>>>,
+    /// What keeps them fresh.
+    fresh: Mutex<HashMap<Place, AbortHandle>>,
     memcached: Mutex<HashMap<String, Arc<dyn BestEffortStore>>>,
 }
 
@@ -62,10 +89,11 @@ impl Opener {
     }
 
     /// Opens a namespace. Its dataset is opened once, whatever the number of namespaces in it, and from then on keeps its
-    /// slices and its clock offset fresh.
+    /// slices and its clock offset fresh. A store elsewhere need not be reachable: it is connected to when it is, and until
+    /// then [`Dataset::health`] says why not.
     ///
     /// # Errors
-    /// When the configuration names what this process cannot use, or the store fails.
+    /// When the configuration names what this process cannot use, or the store in this process fails.
     pub async fn open(&self, configuration: Arc<NamespaceConfiguration>) -> Result<Namespace, Error> {
         let counting = match &configuration.counting {
             Counting::BestEffort(best_effort) => {
@@ -95,6 +123,27 @@ impl Opener {
         self.datasets.lock().await.values().cloned().collect()
     }
 
+    /// Lets go of the connections that none of these namespaces uses. What is under way on them still ends.
+    pub async fn release_unused(&self, used: &[Namespace]) {
+        let is_used = |dataset: &Arc<Dataset>| {
+            used.iter().filter_map(Namespace::durable).any(|durable| Arc::ptr_eq(&durable.dataset, dataset))
+        };
+        let mut datasets = self.datasets.lock().await;
+        datasets.retain(|place, dataset| place.is_in_process() || is_used(dataset));
+        self.fresh().retain(|place, task| {
+            let is_kept = datasets.contains_key(place);
+            if !is_kept {
+                task.abort();
+            }
+            is_kept
+        });
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, HashMap<Place, AbortHandle>> {
+        // Nothing panics while it is held half changed.
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn memcached(
         &self,
         configuration: &NamespaceConfiguration,
@@ -113,8 +162,7 @@ impl Opener {
 
     /// Stops keeping datasets fresh. What is open stays open; the stores may be closed now.
     pub fn stop(&self) {
-        // Nothing panics while it is held half changed.
-        for task in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for (_, task) in self.fresh().drain() {
             task.abort();
         }
     }
@@ -126,7 +174,7 @@ impl Opener {
     ) -> Result<Arc<Dataset>, Error> {
         // Held while opening, so that a dataset is never opened twice.
         let mut datasets = self.datasets.lock().await;
-        let place = (storage.clone(), configuration.region.clone());
+        let place = Place::new(storage, &configuration.region);
         if let Some(dataset) = datasets.get(&place) {
             return Ok(dataset.clone());
         }
@@ -145,11 +193,10 @@ impl Opener {
             DatasetStorage::Cassandra(_) => return Err(not_here(configuration, "Cassandra is not supported yet")),
         };
         let dataset = Dataset::new(name.clone(), events, rollups, self.clock.clone());
-        datasets.insert(place, dataset.clone());
+        datasets.insert(place.clone(), dataset.clone());
         let keeping = dataset.clone();
         let fresh = tokio::spawn(async move { keeping.keep_fresh().await });
-        // Nothing panics while it is held half changed.
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push(fresh.abort_handle());
+        self.fresh().insert(place, fresh.abort_handle());
         Ok(dataset)
     }
 }

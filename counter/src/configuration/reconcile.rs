@@ -88,6 +88,12 @@ fn checked(configurations: Vec<NamespaceConfiguration>) -> Result<Vec<NamespaceC
 }
 
 impl Loaded {
+    /// Whether what the problem's file said when it was last right, or another file in its place, is in force nevertheless.
+    #[must_use]
+    pub fn has_fallback(&self, problem: &Problem) -> bool {
+        self.files.keys().any(|file| file.starts_with(&problem.file))
+    }
+
     /// `new` in the allocation that is in force already, if it says the same.
     fn shared(&self, new: NamespaceConfiguration) -> Arc<NamespaceConfiguration> {
         match self.namespaces.get(&new.namespace) {
@@ -190,6 +196,7 @@ mod tests {
             problems,
             ["d/a: no region in \"nonsense\"; what was right before stays in force", "d/c: no region in \"rubbish\""]
         );
+        assert_eq!(wrong.problems.iter().map(|problem| wrong.has_fallback(problem)).collect::<Vec<_>>(), [true, false]);
         let (still, changes) = load(&wrong, &[("d/a", "worse"), ("d/b", "b dc2")]);
         assert_eq!(in_force(&still), ["a dc1", "b dc2"]);
         assert_eq!(changes, []);

@@ -156,6 +156,10 @@ impl From<aggregation::Error> for Error {
 
 impl From<Untrusted> for Error {
     fn from(error: Untrusted) -> Self {
-        Self::ClockSkew { reason: error.to_string() }
+        match error {
+            // The store has not answered yet: that is what to look at.
+            Untrusted::NotMeasured => Self::Unavailable { reason: error.to_string() },
+            error => Self::ClockSkew { reason: error.to_string() },
+        }
     }
 }

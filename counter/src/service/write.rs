@@ -15,9 +15,12 @@ use uuid::Uuid;
 use super::token_memory::Seen;
 use super::touch_memory::TouchMemory;
 use super::{ClientToken, CounterService, Error, Field, RETRY_AFTER, Result, Served};
+use crate::aggregation;
 use crate::clock::Clock;
+use crate::dataset::Refusal;
 use crate::model::{
-    CounterKey, CounterName, Event, EventItem, IdempotencyToken, Partition, SliceSettings, Slices, Timestamp, Token,
+    CounterKey, CounterName, Event, EventItem, IdempotencyToken, Partition, SliceRecord, SliceSettings, Slices,
+    Timestamp, Token,
 };
 use crate::namespace::{DurableNamespace, Namespace};
 use crate::store::{self, Append, Touch};
@@ -100,6 +103,26 @@ pub(super) fn key(namespace: &Namespace, name: CounterName) -> CounterKey {
     CounterKey { namespace: namespace.name().clone(), name }
 }
 
+/// Why the dataset takes no mutations now, by what causes it.
+fn refused(durable: &DurableNamespace) -> Option<Error> {
+    durable.dataset.health().refusal().map(|refusal| match refusal {
+        Refusal::Store(reason) => Error::Unavailable { reason },
+        Refusal::Clock(untrusted) => untrusted.into(),
+    })
+}
+
+/// How far from now an event may lie that no open slice takes: what its slice says, closed as it is. Where none is known, what
+/// the last one says or the next one may say, whichever is more: its own record decides, once there is one.
+fn limit_outside(slices: &Slices, durable: &DurableNamespace, event_time: Timestamp) -> Duration {
+    let records = slices.records();
+    let limit = |record: &SliceRecord| record.settings.accept_limit;
+    let next = durable.settings.time_partition.settings.accept_limit;
+    match records.iter().rev().find(|record| record.contains(event_time)) {
+        Some(record) => limit(record),
+        None => records.last().map_or(next, |last| limit(last).max(next)),
+    }
+}
+
 impl CounterService {
     pub(super) async fn write_one(&self, served: &Served, mutation: Mutation, until: Instant) -> Result<()> {
         let results = self.write(served, vec![Ok(mutation)], until).await;
@@ -128,8 +151,8 @@ impl CounterService {
             let checked = mutation.and_then(|mutation| {
                 let now = match &now {
                     Some(Ok(now)) => *now,
-                    Some(Err(untrusted)) => return Err(untrusted.clone().into()),
-                    None => return Err(Error::Unavailable { reason: "the dataset has no time slices yet".to_owned() }),
+                    Some(Err(untrusted)) => return Err(refused(durable).unwrap_or_else(|| untrusted.clone().into())),
+                    None => return Err(refused(durable).unwrap_or_else(|| aggregation::Error::NoSlices.into())),
                 };
                 self.check(&served.namespace, durable, &slices, now, mutation)
             });
@@ -157,8 +180,7 @@ impl CounterService {
     ) -> Arc<Slices> {
         let slices = durable.dataset.slices();
         let times = mutations.iter().flatten().map(|mutation| mutation.token.generation_time);
-        let limit = durable.settings.time_partition.settings.accept_limit;
-        let plausible = |time: Timestamp| time.distance(self.clock.now()) <= limit;
+        let plausible = |time: Timestamp| time.distance(self.clock.now()) <= limit_outside(&slices, durable, time);
         let beyond = match slices.end() {
             None => true,
             Some(end) => times.into_iter().any(|time| time >= end && plausible(time)),
@@ -179,10 +201,12 @@ impl CounterService {
     ) -> Result<(Append, SliceSettings)> {
         let event = Event::new(mutation.token, mutation.item);
         let slice = slices.accepting(event.event_time);
-        let settings = slice.map_or(durable.settings.time_partition.settings, |slice| slice.settings);
-        if event.event_time.distance(now) > settings.accept_limit {
-            let (event_time, accept_limit) = (event.event_time, settings.accept_limit);
-            return Err(Error::EventTimeOutOfRange { event_time, accept_limit, now });
+        let accept_limit = match slice {
+            Some(slice) => slice.settings.accept_limit,
+            None => limit_outside(slices, durable, event.event_time),
+        };
+        if event.event_time.distance(now) > accept_limit {
+            return Err(Error::EventTimeOutOfRange { event_time: event.event_time, accept_limit, now });
         }
         let Some(slice) = slice else {
             return Err(Error::Unavailable { reason: format!("no open time slice covers {}", event.event_time) });
@@ -190,7 +214,7 @@ impl CounterService {
         let counter = key(namespace, mutation.counter_name);
         if !durable.dataset.events.capabilities().detects_token_reuse {
             let longest = slices.records().iter().map(|record| record.settings.accept_limit).max();
-            match self.tokens.see(&counter, &event, longest.unwrap_or(settings.accept_limit) * 2) {
+            match self.tokens.see(&counter, &event, longest.unwrap_or(accept_limit) * 2) {
                 Seen::Consistent => {}
                 Seen::Reused => return Err(Error::TokenReused { token: event.event_id }),
                 Seen::Full => return Err(Error::Overloaded { retry_after: RETRY_AFTER }),
