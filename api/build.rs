@@ -40,6 +40,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
     builder.compile_fds(descriptors)?;
+    // Between our own processes; no JSON, and nothing that reflection should show.
+    let internal = protox::compile(["tallyman/rollup/v1/rollup.proto"], ["proto"])?;
+    tonic_prost_build::configure().build_transport(false).compile_fds(internal)?;
     Ok(())
 }
 

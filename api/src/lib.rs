@@ -1,6 +1,7 @@
 //! Tallyman's counter API: the protobuf messages with their JSON mapping, the errors, and the Rust client.
 //!
 //! - [`proto`]: what is generated from `proto/tallyman/v1/counter.proto`, messages, server trait and stub alike.
+//! - [`rollup`]: the same of the protocol between sidecars and rollup servers.
 //! - [`status`]: the one place where error details are made and read, for gRPC and for JSON.
 //! - [`time`]: timestamps and durations as the API carries them.
 //! - [`client`]: a client that makes idempotency tokens, retries and hedges.
@@ -24,11 +25,19 @@ mod generated {
         pub mod v1 {
             include!(concat!(env!("OUT_DIR"), "/tallyman.v1.rs"));
         }
+        pub mod rollup {
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/tallyman.rollup.v1.rs"));
+            }
+        }
     }
 }
 
 /// Package `tallyman.v1`. Every message has serde impls in the proto3 JSON mapping.
 pub use generated::tallyman::v1 as proto;
+
+/// Package `tallyman.rollup.v1`: what sidecars and rollup servers say to one another.
+pub use generated::tallyman::rollup::v1 as rollup;
 
 /// The encoded `FileDescriptorSet` of the API with all it imports, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

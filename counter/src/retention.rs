@@ -4,6 +4,7 @@
 //! or repeated one harms nothing.
 
 mod ahead;
+mod due;
 
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::dataset::Dataset;
 use crate::model::{CounterKey, SliceState, Timestamp};
 use crate::pipeline::Sweep;
 use crate::store::{RollupRow, Share};
+
+pub use ahead::missing;
+pub use due::due;
 
 /// How far ahead slices are created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +116,7 @@ pub async fn close_and_drop(dataset: &Dataset, retention: Retention) -> Result<R
     for slice in slices.records() {
         let mut state = slice.state;
         if state == SliceState::Open {
-            if slice.end.plus(retention.close_after) > now || slice.end > boundary {
+            if !due::may_close(slice, now, boundary, retention) {
                 break;
             }
             cover(dataset, slice.start, slice.end).await?;
@@ -120,7 +124,7 @@ pub async fn close_and_drop(dataset: &Dataset, retention: Retention) -> Result<R
             report.closed += 1;
             state = SliceState::Closed;
         }
-        if state == SliceState::Closed && slice.end.plus(retention.delete_after) <= now {
+        if state == SliceState::Closed && due::may_drop(slice, now, retention) {
             dataset.events.set_slice_state(slice.start, SliceState::Dropped).await?;
             report.dropped += 1;
         }

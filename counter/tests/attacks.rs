@@ -19,7 +19,7 @@ use tallyman_counter::configuration::{
     Accuracy, Cardinality, Counting, DatasetStorage, Durable, NamespaceConfiguration, Queue, Retention, TimePartition,
 };
 use tallyman_counter::dataset::Dataset;
-use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters};
+use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters, Undelivered};
 use tallyman_counter::model::{
     Checkpoint, CounterKey, CounterName, Event, EventItem, EventKey, NamespaceName, Partition, SliceRecord,
     SliceSettings, SliceState, Timestamp,
@@ -279,12 +279,15 @@ impl RollupEndpoint for InProcess {
     fn name(&self) -> &str {
         "here"
     }
-    fn is_ready(&self) -> bool {
+    fn is_ready(&self, _: &NamespaceName) -> bool {
         true
     }
-    async fn send(&self, namespace: &NamespaceName, counters: Vec<CounterName>) -> Result<()> {
-        self.0.touched(namespace, &counters);
-        Ok(())
+    async fn send(
+        &self,
+        namespace: &NamespaceName,
+        counters: &[CounterName],
+    ) -> std::result::Result<usize, Undelivered> {
+        Ok(self.0.touched(namespace, counters))
     }
 }
 

@@ -16,13 +16,13 @@ use tallyman_counter::configuration::{
     Accuracy, Cardinality, Counting, DatasetStorage, Durable, NamespaceConfiguration, Queue, Retention, TimePartition,
 };
 use tallyman_counter::dataset::Dataset;
-use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters};
+use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters, Undelivered};
 use tallyman_counter::model::{CounterName, NamespaceName, SliceSettings, SliceState, Timestamp};
 use tallyman_counter::namespace::{DurableNamespace, Namespace, NamespaceStores};
 use tallyman_counter::pipeline::{Options, RollupServer};
 use tallyman_counter::retention;
 use tallyman_counter::service::{BatchAdd, ClientToken, CounterService, Error, Limits};
-use tallyman_counter::store::{EventStore, Result};
+use tallyman_counter::store::EventStore;
 
 /// A clock that follows the runtime's virtual time.
 struct VirtualClock {
@@ -50,13 +50,12 @@ impl RollupEndpoint for InProcess {
         "here"
     }
 
-    fn is_ready(&self) -> bool {
+    fn is_ready(&self, _: &NamespaceName) -> bool {
         true
     }
 
-    async fn send(&self, namespace: &NamespaceName, counters: Vec<CounterName>) -> Result<()> {
-        self.0.touched(namespace, &counters);
-        Ok(())
+    async fn send(&self, namespace: &NamespaceName, counters: &[CounterName]) -> Result<usize, Undelivered> {
+        Ok(self.0.touched(namespace, counters))
     }
 }
 

@@ -10,7 +10,7 @@
 //! - `methods`: the seven methods, the same for both, over the engine;
 //! - `errors` and `fields`: what the engine's refusals and the request's fields mean on the wire.
 //!
-//! Beside them [`metrics`] and [`traces`]; the admin pages are [`tallyman_daemon::admin`]. This crate opens no store and reads no configuration: whoever
+//! On the other side [`rollup_endpoint`]: where touched counters leave the process. Beside them [`metrics`] and [`traces`]; the admin pages are [`tallyman_daemon::admin`]. This crate opens no store and reads no configuration: whoever
 //! assembles a process hands it a service.
 
 mod deadline;
@@ -22,5 +22,6 @@ mod http_json;
 pub mod listeners;
 mod methods;
 pub mod metrics;
+pub mod rollup_endpoint;
 pub mod server;
 pub mod traces;

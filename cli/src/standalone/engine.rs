@@ -10,14 +10,13 @@ use tallyman_counter::backend::embedded::Database;
 use tallyman_counter::clock::{Clock, SystemClock};
 use tallyman_counter::configuration::{Durable, NamespaceConfiguration};
 use tallyman_counter::dataset::Dataset;
-use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters};
+use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters, Undelivered};
 use tallyman_counter::model::{CounterName, NamespaceName};
 use tallyman_counter::namespace::Namespace;
 use tallyman_counter::opening::Opener;
 use tallyman_counter::pipeline::{Options, RollupServer};
 use tallyman_counter::retention::{self, Ahead};
 use tallyman_counter::service::{CounterService, Limits};
-use tallyman_counter::store;
 
 /// This process's name, as a source of tokens and as a rollup server.
 const NAME: &str = "standalone";
@@ -65,14 +64,12 @@ impl RollupEndpoint for Here {
         NAME
     }
 
-    fn is_ready(&self) -> bool {
+    fn is_ready(&self, _: &NamespaceName) -> bool {
         true
     }
 
-    async fn send(&self, namespace: &NamespaceName, counters: Vec<CounterName>) -> store::Result<()> {
-        // Those that find their queue full are counted there, and a sweep follows.
-        self.0.touched(namespace, &counters);
-        Ok(())
+    async fn send(&self, namespace: &NamespaceName, counters: &[CounterName]) -> Result<usize, Undelivered> {
+        Ok(self.0.touched(namespace, counters))
     }
 }
 

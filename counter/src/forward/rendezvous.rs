@@ -1,5 +1,7 @@
 //! Which rollup server owns a counter: rendezvous hashing, so that a change of servers moves only what has to move.
 
+use std::net::{IpAddr, SocketAddr};
+
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::model::CounterKey;
@@ -13,6 +15,17 @@ pub fn owner<'a>(servers: impl IntoIterator<Item = &'a str>, counter: &CounterKe
         ((weight, server), index)
     });
     weights.max().map(|(_, index)| index)
+}
+
+/// The name of the rollup server at `host:port`: the first label of a host's name, which in a StatefulSet is the pod's name;
+/// where the host is an IP address, which names no server, the whole. Sidecars and rollup servers must agree on it.
+#[must_use]
+pub fn server_name(endpoint: &str) -> &str {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    if endpoint.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok() {
+        return endpoint;
+    }
+    host.split_once('.').map_or(host, |(label, _)| label)
 }
 
 #[cfg(test)]
@@ -45,5 +58,19 @@ mod tests {
         }
         assert!(owned.iter().all(|n| (400..600).contains(n)), "{owned:?}");
         assert_eq!(owner([], &counters().next().unwrap()), None);
+    }
+
+    #[test]
+    fn a_server_is_named_by_the_first_label_of_its_host_or_by_its_whole_address() {
+        for (endpoint, name) in [
+            ("rollup-0.rollup:7787", "rollup-0"),
+            ("rollup-0.rollup.ns.svc.cluster.local:7787", "rollup-0"),
+            ("localhost:7787", "localhost"),
+            ("rollup-1", "rollup-1"),
+            ("127.0.0.1:7787", "127.0.0.1:7787"),
+            ("[::1]:7787", "[::1]:7787"),
+        ] {
+            assert_eq!(server_name(endpoint), name);
+        }
     }
 }

@@ -8,7 +8,10 @@ use crate::model::{InvalidSlice, SliceRecord, Timestamp};
 
 /// The records to create so that slices reach `ahead` of `now`, following on from `end`, the end of the last one. The first
 /// one starts at the epoch, whoever creates it: see [`Slices::new`](crate::model::Slices::new).
-pub(super) fn missing(
+///
+/// # Errors
+/// When the settings make no slice.
+pub fn missing(
     end: Option<Timestamp>,
     now: Timestamp,
     partition: TimePartition,

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tallyman_counter::dataset::Dataset;
-use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters};
+use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters, Undelivered};
 use tallyman_counter::model::{CounterKey, CounterName, NamespaceName};
 use tallyman_counter::namespace::{DurableNamespace, Namespace, NamespaceStores};
 use tallyman_counter::pipeline::{Options, RollupServer};
 use tallyman_counter::service::{CounterService, Limits};
-use tallyman_counter::store::{Error, EventStore, Result, RollupCache, RollupStore};
+use tallyman_counter::store::{EventStore, RollupCache, RollupStore};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::Run;
@@ -218,7 +218,7 @@ impl RollupEndpoint for Wire {
         &self.name
     }
 
-    fn is_ready(&self) -> bool {
+    fn is_ready(&self, _: &NamespaceName) -> bool {
         // Sometimes the news has not come yet.
         if self.run.is_quiet() || self.random.lock().unwrap().chance(0.7) {
             self.ready.store(self.run.rollup(self.slot).is_some(), Ordering::Relaxed);
@@ -226,7 +226,7 @@ impl RollupEndpoint for Wire {
         self.ready.load(Ordering::Relaxed)
     }
 
-    async fn send(&self, namespace: &NamespaceName, counters: Vec<CounterName>) -> Result<()> {
+    async fn send(&self, namespace: &NamespaceName, counters: &[CounterName]) -> Result<usize, Undelivered> {
         self.process.gate().await;
         let (delay, lost, misrouted) = {
             let mut random = self.random.lock().unwrap();
@@ -238,20 +238,24 @@ impl RollupEndpoint for Wire {
             )
         };
         tokio::time::sleep(delay).await;
-        let server = self.run.rollup(self.slot).filter(|_| !lost);
-        let Some(server) = server.filter(|server| !server.base.process.has_crashed()) else {
+        if lost {
+            // Acknowledged, and lost with what held it.
             self.run.world.reached(State::RollupEventLost);
-            return Err(Error::Unavailable { reason: "the rollup server did not take it".into() });
+            return Ok(counters.len());
+        }
+        let server = self.run.rollup(self.slot);
+        let Some(server) = server.filter(|server| !server.base.process.has_crashed()) else {
+            return Err(Undelivered { reason: "the rollup server is gone".into() });
         };
-        server.server.touched(namespace, &counters);
-        for name in &counters {
+        let taken = server.server.touched(namespace, counters);
+        for name in counters {
             let counter = CounterKey { namespace: namespace.clone(), name: name.clone() };
             self.run.history.forwarded(&self.process, &counter);
         }
         if misrouted && let Some((_, other)) = self.run.rollups().into_iter().find(|(slot, _)| *slot != self.slot) {
             self.run.world.reached(State::RollupEventMisrouted);
-            other.server.touched(namespace, &counters);
+            other.server.touched(namespace, counters);
         }
-        Ok(())
+        Ok(taken)
     }
 }

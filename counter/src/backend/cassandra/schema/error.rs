@@ -1,0 +1,157 @@
+//! What can go wrong with schemas, and whether to try again.
+
+use std::time::Duration;
+
+use scylla::errors::{DbError, ExecutionError, PagerExecutionError, RequestAttemptError, SchemaAgreementError};
+
+use super::plan::Refusal;
+use crate::model::Timestamp;
+use crate::store;
+
+/// An answer about schemas.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a schema could not be read or changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// No answer in time: a change may have been made, or be made yet. To be tried again.
+    #[error("cannot {doing}: no answer in time ({reason}); try again")]
+    Timeout {
+        /// What was tried.
+        doing: String,
+        /// What the driver or server says.
+        reason: String,
+    },
+    /// The cluster could not be asked, or too few nodes answer. To be tried again.
+    #[error("cannot {doing}: {reason}")]
+    Unavailable {
+        /// What was tried.
+        doing: String,
+        /// What the driver or server says.
+        reason: String,
+    },
+    /// The role that is logged in may not do it.
+    #[error("cannot {doing}: the role that is logged in lacks the permission: {reason}")]
+    Unauthorized {
+        /// What was tried.
+        doing: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// The server does not take the statement.
+    #[error("cannot {doing}: the server refuses it: {reason}")]
+    Rejected {
+        /// What was tried.
+        doing: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// The nodes that answer did not agree on the schema in time. To be tried again.
+    #[error(
+        "the cluster's nodes do not agree on the schema {when}, after {limit:?}: {reason}; try again, and look for a node that is overloaded or cut off (nodetool describecluster)"
+    )]
+    NoAgreement {
+        /// Before or after which statement.
+        when: String,
+        /// How long was waited.
+        limit: Duration,
+        /// What the nodes said last.
+        reason: String,
+    },
+    /// This process may not change schemas now: another one does.
+    #[error("no schema change is made: {0}")]
+    NotPermitted(String),
+    /// Something is there that Tallyman may not touch.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no record of such a slice.
+    #[error("there is no record of the slice that starts at {slice_start}")]
+    MissingSlice {
+        /// The slice's start.
+        slice_start: Timestamp,
+    },
+    /// What is stored cannot be read by this version.
+    #[error("{what} cannot be read: {reason}")]
+    Unreadable {
+        /// What was read.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether the same may succeed later without anybody's doing.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Unavailable { .. } | Self::NoAgreement { .. })
+    }
+
+    pub(super) fn of_execution(doing: &str, error: &ExecutionError) -> Self {
+        let (doing, reason) = (doing.to_owned(), error.to_string());
+        match error {
+            ExecutionError::RequestTimeout(_) => Self::Timeout { doing, reason },
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, message)) => {
+                Self::of_server(doing, error, message)
+            }
+            // The connection went while the answer was awaited.
+            ExecutionError::LastAttemptError(RequestAttemptError::BrokenConnectionError(_)) => {
+                Self::Timeout { doing, reason }
+            }
+            ExecutionError::SchemaAgreementError(error) => Self::of_agreement(&doing, Duration::ZERO, error),
+            _ => Self::Unavailable { doing, reason },
+        }
+    }
+
+    pub(super) fn of_pager(doing: &str, error: &PagerExecutionError) -> Self {
+        match error {
+            PagerExecutionError::NextPageError(error) => Self::of_page(doing, error),
+            error => Self::Unavailable { doing: doing.to_owned(), reason: error.to_string() },
+        }
+    }
+
+    pub(super) fn of_page(doing: &str, error: &scylla::errors::NextPageError) -> Self {
+        use scylla::errors::{NextPageError, RequestError};
+        let (doing, reason) = (doing.to_owned(), error.to_string());
+        match error {
+            NextPageError::RequestFailure(RequestError::RequestTimeout(_)) => Self::Timeout { doing, reason },
+            NextPageError::RequestFailure(RequestError::LastAttemptError(RequestAttemptError::DbError(
+                error,
+                message,
+            ))) => Self::of_server(doing, error, message),
+            _ => Self::Unavailable { doing, reason },
+        }
+    }
+
+    pub(super) fn of_agreement(when: &str, limit: Duration, error: &SchemaAgreementError) -> Self {
+        Self::NoAgreement { when: when.to_owned(), limit, reason: error.to_string() }
+    }
+
+    fn of_server(doing: String, error: &DbError, message: &str) -> Self {
+        let reason = message.to_owned();
+        match error {
+            DbError::WriteTimeout { .. } | DbError::ReadTimeout { .. } => Self::Timeout { doing, reason },
+            DbError::Unauthorized => Self::Unauthorized { doing, reason },
+            DbError::SyntaxError | DbError::Invalid | DbError::ConfigError | DbError::AlreadyExists { .. } => {
+                Self::Rejected { doing, reason }
+            }
+            error => Self::Unavailable { doing, reason: format!("{error}: {message}") },
+        }
+    }
+}
+
+impl From<Error> for store::Error {
+    fn from(error: Error) -> Self {
+        let reason = error.to_string();
+        match error {
+            Error::Timeout { .. } | Error::NoAgreement { .. } => Self::Timeout { reason },
+            Error::MissingSlice { slice_start } => Self::MissingSlice { slice_start },
+            Error::Unreadable { .. } => Self::Corrupt { reason },
+            Error::Unavailable { .. }
+            | Error::Unauthorized { .. }
+            | Error::Rejected { .. }
+            | Error::NotPermitted(_)
+            | Error::Refused(_) => Self::Unavailable { reason },
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The Cassandra under test, and a keyspace of one's own in it.
+
+use std::sync::Arc;
+
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use tallyman_counter::backend::cassandra::schema::datasets::requested;
+use tallyman_counter::backend::cassandra::schema::ddl::Ddl;
+use tallyman_counter::backend::cassandra::schema::plan::{Replication, Wanted};
+use tallyman_counter::backend::cassandra::schema::read;
+use tallyman_counter::backend::cassandra::schema::tables::FoundTable;
+use tallyman_counter::configuration::NamespaceConfiguration;
+use tallyman_counter::retention::Ahead;
+
+pub async fn session() -> Session {
+    let nodes = std::env::var("TALLYMAN_CASSANDRA").unwrap_or_else(|_| "127.0.0.1:9042".to_owned());
+    SessionBuilder::new().known_nodes(nodes.split(',')).build().await.unwrap()
+}
+
+/// A keyspace that no other test has.
+pub struct Keyspace {
+    pub name: String,
+    pub session: Arc<Session>,
+    datacenter: String,
+    factor: u32,
+}
+
+impl Keyspace {
+    pub async fn new() -> Self {
+        let session = session().await;
+        let rows = session.query_unpaged("SELECT data_center FROM system.local", ()).await.unwrap();
+        let (datacenter,): (String,) = rows.into_rows_result().unwrap().single_row().unwrap();
+        let nodes = read::nodes(&session)[&datacenter];
+        let name = format!("schema_{}", uuid::Uuid::now_v7().simple());
+        Self { name, session: Arc::new(session), factor: u32::try_from(nodes.min(3)).unwrap(), datacenter }
+    }
+
+    pub fn ddl(&self) -> Ddl {
+        Ddl::new(self.session.clone())
+    }
+
+    pub fn wanted(&self) -> Wanted {
+        let storage = format!(
+            r#""physical_storage": {{"type": "CASSANDRA", "cluster": "test", "dataset": "{}",
+                "contact_points": ["127.0.0.1:9042"], "local_datacenter": "{}"}}"#,
+            self.name, self.datacenter
+        );
+        let document = format!(
+            r#"{{"namespace": "plays", "region": "dc1", "persistence_configuration": [
+                {{"id": "COUNTER_ROLLUP", {storage}, "counter_cardinality": "LOW", "config": {{"counter_type": "EVENTUAL"}}}},
+                {{"id": "EVENT_STORAGE", {storage}, "config": {{}}}}]}}"#
+        );
+        Wanted {
+            dataset: requested([&NamespaceConfiguration::from_json(&document).unwrap()]).unwrap().remove(0),
+            replication: Replication::from([(self.datacenter.clone(), self.factor)]),
+            owner: Some("tests".to_owned()),
+            role: None,
+            ahead: Ahead::USUAL,
+        }
+    }
+
+    pub fn replication(&self) -> String {
+        format!("{{'class': 'NetworkTopologyStrategy', '{}': {}}}", self.datacenter, self.factor)
+    }
+
+    pub async fn run(&self, cql: &str) {
+        self.session.query_unpaged(cql, ()).await.unwrap();
+        self.session.await_schema_agreement().await.unwrap();
+    }
+
+    pub async fn table(&self, name: &str) -> FoundTable {
+        read::table(&self.session, &self.name, name).await.unwrap().unwrap()
+    }
+
+    pub async fn drop(self) {
+        self.run(&format!("DROP KEYSPACE {}", self.name)).await;
+    }
+}
