@@ -1,0 +1,9 @@
+//! Apache Cassandra: the node that everybody uses, and the statements that Tallyman's adds are measured beside.
+
+mod node;
+mod peer;
+mod statements;
+
+pub use node::{Keyspace, Node};
+pub use peer::Peer;
+pub use statements::Kind;
