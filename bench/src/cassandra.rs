@@ -2,8 +2,10 @@
 
 mod node;
 mod peer;
+mod range_scan;
 mod statements;
 
 pub use node::{Keyspace, Node};
 pub use peer::Peer;
+pub use range_scan::RangeScan;
 pub use statements::Kind;

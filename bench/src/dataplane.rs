@@ -15,6 +15,8 @@ use crate::memcached::Memcached;
 use crate::process::{self, Server};
 use crate::programs::Programs;
 
+/// The coalescing window of the benchmark's namespaces.
+const COALESCE_MS: u32 = 500;
 /// How often a server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -34,7 +36,8 @@ pub async fn start(programs: &Programs, dir: &Path, stores: &Stores<'_>) -> Resu
     let mut processes = vec![stores.memcached.server.process()];
     if let Some((node, keyspace)) = stores.cassandra {
         let rollup = process::free_address()?;
-        write(&namespaces, &eventual(stores.memcached, node, keyspace, rollup))?;
+        let eventual = durable(Namespace::Eventual.name(), COALESCE_MS, stores.memcached, node, keyspace, rollup);
+        write(&namespaces, &eventual)?;
         apply_schema(programs, &namespaces)?;
         servers.push(serve(programs, "rollup", &namespaces, rollup, dir).await?);
         processes.extend(node.processes());
@@ -42,6 +45,22 @@ pub async fn start(programs: &Programs, dir: &Path, stores: &Stores<'_>) -> Resu
     let api = process::free_address()?;
     servers.push(serve(programs, "sidecar", &namespaces, api, dir).await?);
     Ok(Deployment { name: "sidecar", servers, stores: processes, api })
+}
+
+/// Provisions the keyspace for a namespace named `rollup`, whose pipeline runs in this process; answers its document. Its
+/// coalescing window is short: it is waiting, not work.
+pub fn provision_rollup(
+    programs: &Programs,
+    dir: &Path,
+    memcached: &Memcached,
+    node: &Node,
+    keyspace: &Keyspace,
+) -> Result<String> {
+    let nobody = process::free_address()?;
+    let document = durable("rollup", 5, memcached, node, keyspace, nobody);
+    write(dir, &document)?;
+    apply_schema(programs, dir)?;
+    Ok(document.to_string())
 }
 
 async fn serve(programs: &Programs, name: &str, namespaces: &Path, listen: SocketAddr, dir: &Path) -> Result<Server> {
@@ -91,15 +110,22 @@ fn best_effort(memcached: &Memcached) -> Value {
 }
 
 /// The short windows of the benchmark's other namespaces: what is added is rolled up while adds are measured.
-fn eventual(memcached: &Memcached, node: &Node, keyspace: &Keyspace, rollup: SocketAddr) -> Value {
+fn durable(
+    name: &str,
+    coalesce_ms: u32,
+    memcached: &Memcached,
+    node: &Node,
+    keyspace: &Keyspace,
+    rollup: SocketAddr,
+) -> Value {
     let datacenter = node.datacenter();
     let storage = json!({"type": "CASSANDRA", "cluster": "bench", "dataset": keyspace.name(),
         "contact_points": [node.address().to_string()], "local_datacenter": datacenter});
-    json!({"namespace": Namespace::Eventual.name(), "region": datacenter, "persistence_configuration": [
+    json!({"namespace": name, "region": datacenter, "persistence_configuration": [
         {"id": "CACHE", "scope": "dal=counter", "physical_storage": cache(memcached)},
         {"id": "COUNTER_ROLLUP", "scope": "dal=counter", "physical_storage": storage, "counter_cardinality": "HIGH",
          "config": {"counter_type": "EVENTUAL", "rollup_endpoints": [rollup.to_string()],
-            "eventual_counter_config": {"internal_config": {"queue_config": {"num_queues": 8, "coalesce_ms": 500}}}}},
+            "eventual_counter_config": {"internal_config": {"queue_config": {"num_queues": 8, "coalesce_ms": coalesce_ms}}}}},
         {"id": "EVENT_STORAGE", "scope": "dal=ts", "physical_storage": storage,
          "config": {"accept_limit": "1s", "write_timeout": "0.5s", "max_clock_skew": "0.1s"}}]})
 }

@@ -15,6 +15,7 @@ mod memcached;
 mod process;
 mod programs;
 mod redis;
+mod rollup;
 mod scenarios;
 mod standalone;
 mod table;

@@ -129,7 +129,10 @@ impl Scenario {
             | Self::CassandraAddSpreadBatch
             | Self::CassandraAddHot
             | Self::CassandraAddHotBatch => cassandra::run(self, settings).await,
-            Self::Rollup => rollup::run(settings).await,
+            Self::Rollup => {
+                let in_cassandra = rollup::cassandra(settings).await?;
+                Ok([in_cassandra, rollup::embedded(settings).await?].concat())
+            }
             Self::Startup => footprint::startup(settings).await,
             Self::IdleMemory => footprint::idle_memory(settings, &counters).await,
         }

@@ -45,7 +45,7 @@ impl Kind {
 
 const COUNTERS: &str = "(namespace text, counter_name text, count counter, PRIMARY KEY ((namespace, counter_name)))";
 /// Tokens live as long as Tallyman accepts an event.
-const TOKENS: &str = "(token text PRIMARY KEY) WITH default_time_to_live = 10";
+const TOKENS: &str = "(id text PRIMARY KEY) WITH default_time_to_live = 10";
 const EVENTS: &str = "(namespace text, counter_name text, region text, time_bucket bigint, event_bucket int, event_time bigint, \
     event_id text, event_item_key tinyint, event_item_value blob, \
     PRIMARY KEY ((namespace, counter_name, region, time_bucket, event_bucket), event_time, event_id, event_item_key)) \
@@ -76,7 +76,7 @@ impl Statements {
                 create("deduplicated", COUNTERS).await?;
                 create("tokens", TOKENS).await?;
                 let insert =
-                    session.prepare(format!("INSERT INTO {name}.tokens (token) VALUES (?) IF NOT EXISTS")).await?;
+                    session.prepare(format!("INSERT INTO {name}.tokens (id) VALUES (?) IF NOT EXISTS")).await?;
                 let increment = increment(session, name, "deduplicated").await?;
                 Ok(Self::TokenThenCounterColumn { insert, increment })
             }
@@ -124,8 +124,8 @@ impl Statements {
     /// What tells the counters and how much was added to each: the table, and what to select of it.
     pub fn counted(&self) -> (&'static str, &'static str) {
         match self {
-            Self::CounterColumn { .. } => ("counters", "counter_name, count"),
-            Self::TokenThenCounterColumn { .. } => ("deduplicated", "counter_name, count"),
+            Self::CounterColumn { .. } => ("counters", "counter_name, CAST(count AS bigint)"),
+            Self::TokenThenCounterColumn { .. } => ("deduplicated", "counter_name, CAST(count AS bigint)"),
             Self::EventRow { .. } => ("events", "counter_name, CAST(1 AS bigint)"),
         }
     }
