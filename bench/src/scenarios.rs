@@ -8,7 +8,7 @@ mod rollup;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -91,7 +91,7 @@ impl Settings {
 
     /// Cassandra, the same for all scenarios.
     async fn cassandra(&self) -> Result<&Node> {
-        self.cassandra.get_or_try_init(running_cassandra).await
+        self.cassandra.get_or_try_init(Node::find).await
     }
 }
 
@@ -137,13 +137,4 @@ impl Scenario {
             Self::IdleMemory => footprint::idle_memory(settings, &counters).await,
         }
     }
-}
-
-/// The first of the nodes that `TALLYMAN_CASSANDRA` names (`host:port`, comma separated).
-async fn running_cassandra() -> Result<Node> {
-    const VARIABLE: &str = "TALLYMAN_CASSANDRA";
-    let nodes = std::env::var(VARIABLE).with_context(|| format!("{VARIABLE} does not say where Cassandra is"))?;
-    let first = nodes.split(',').next().unwrap_or_default();
-    let address = first.parse().with_context(|| format!("{VARIABLE}: {first:?} is no ip:port"))?;
-    Node::connect(address).await
 }

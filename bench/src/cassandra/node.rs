@@ -9,6 +9,7 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::{Consistency, SerialConsistency};
+use tallyman_servers::{Place, Set, Shape};
 use uuid::Uuid;
 
 use crate::usage::{self, Process};
@@ -16,8 +17,15 @@ use crate::usage::{self, Process};
 /// Far longer than the node's own limits, so that its answer is always heard.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Says where Cassandra is, where there is one to be used.
+const VARIABLE: &str = "TALLYMAN_CASSANDRA";
+/// The third byte of the address of a node that is started for the benchmark alone.
+const PLACE: u8 = 94;
+
 /// A node and our session with it.
 pub struct Node {
+    /// Ends the node, where it is ours, when this is dropped.
+    _set: Option<Set>,
     address: SocketAddr,
     datacenter: String,
     process: Option<Process>,
@@ -25,8 +33,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// Connects to the node that serves clients at `address`.
-    pub async fn connect(address: SocketAddr) -> Result<Self> {
+    /// The first of the nodes that `TALLYMAN_CASSANDRA` names (`ip:port`, comma separated), or else one that is started, with
+    /// its commit log synced before each acknowledgement.
+    pub async fn find() -> Result<Self> {
+        if let Ok(nodes) = std::env::var(VARIABLE) {
+            let first = nodes.split(',').next().unwrap_or_default();
+            let address = first.parse().with_context(|| format!("{VARIABLE}: {first:?} is no ip:port"))?;
+            return Self::connect(address, None).await;
+        }
+        let start = || Set::start(&Place::named("bench", PLACE)?, &Shape::default());
+        let set = tokio::task::spawn_blocking(start).await.context("starting Cassandra panicked")??;
+        let address = set.nodes().first().context("no node was started")?.contact_point();
+        Self::connect(address, Some(set)).await
+    }
+
+    async fn connect(address: SocketAddr, set: Option<Set>) -> Result<Self> {
         let profile = ExecutionProfile::builder()
             .consistency(Consistency::LocalQuorum)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
@@ -41,7 +62,7 @@ impl Node {
         let reply = session.query_unpaged("SELECT data_center FROM system.local", ()).await?.into_rows_result()?;
         let (datacenter,) = reply.first_row::<(String,)>()?;
         let process = usage::listening_process(address).map(|pid| Process::java("cassandra", pid));
-        Ok(Self { address, datacenter, process, session: Arc::new(session) })
+        Ok(Self { _set: set, address, datacenter, process, session: Arc::new(session) })
     }
 
     /// Where it serves clients.
