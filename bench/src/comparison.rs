@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::measurement::{Contender, Measurement, Span};
+use crate::usage::CpuTimes;
 
 /// Which values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Better {
 }
 
 /// The result of comparing a subject with one peer; its fields are those of a line of `--json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     pub scenario: String,
     pub subject: String,
@@ -44,8 +45,8 @@ pub struct Comparison {
 pub struct Detail {
     /// Latencies of all rounds, in microseconds.
     pub latency: Option<Histogram<u64>>,
-    /// The server's CPU time for one operation, the median of the rounds.
-    pub server_cpu: Option<Duration>,
+    /// CPU time that each process spent on an operation, the median of the rounds.
+    pub cpu: CpuTimes,
 }
 
 /// A peer and, where there is one, the ratio to reach beside it.
@@ -54,21 +55,38 @@ pub struct Peer {
     pub goal: Option<f64>,
 }
 
+/// How often each contender is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounds {
+    /// Rounds that do not count: the Java machine compiles what it runs often.
+    pub warm_up: usize,
+    /// Rounds that count; at least one.
+    pub counted: usize,
+}
+
 /// Measures the subject and each peer once a round, in turn, and verifies all of them in the end.
 pub async fn compare(
     scenario: &str,
     unit: &'static str,
-    rounds: usize,
+    rounds: Rounds,
     span: Span,
     subject: &mut dyn Contender,
     peers: &mut [Peer],
 ) -> Result<Vec<Comparison>> {
-    let mut ours = Vec::with_capacity(rounds);
-    let mut theirs: Vec<Vec<Measurement>> = peers.iter().map(|_| Vec::with_capacity(rounds)).collect();
-    for round in 1..=rounds {
-        ours.push(measure(scenario, round, unit, subject, span).await?);
+    let mut ours = Vec::with_capacity(rounds.counted);
+    let mut theirs: Vec<Vec<Measurement>> = peers.iter().map(|_| Vec::with_capacity(rounds.counted)).collect();
+    for warm_up in 1..=rounds.warm_up {
+        let label = format!("warm-up {warm_up}");
+        measure(scenario, &label, unit, subject, span).await?;
+        for peer in peers.iter_mut() {
+            measure(scenario, &label, unit, &mut *peer.contender, span).await?;
+        }
+    }
+    for round in 1..=rounds.counted {
+        let label = format!("round {round}");
+        ours.push(measure(scenario, &label, unit, subject, span).await?);
         for (peer, measurements) in peers.iter_mut().zip(&mut theirs) {
-            measurements.push(measure(scenario, round, unit, &mut *peer.contender, span).await?);
+            measurements.push(measure(scenario, &label, unit, &mut *peer.contender, span).await?);
         }
     }
     verify(scenario, subject).await?;
@@ -89,15 +107,14 @@ async fn verify(scenario: &str, contender: &mut dyn Contender) -> Result<()> {
 
 async fn measure(
     scenario: &str,
-    round: usize,
+    round: &str,
     unit: &str,
     contender: &mut dyn Contender,
     span: Span,
 ) -> Result<Measurement> {
     let name = contender.name();
-    let measurement =
-        contender.measure(span).await.with_context(|| format!("{scenario}: {name} failed in round {round}"))?;
-    eprintln!("{scenario} round {round}: {name} {:.0} {unit}", measurement.value);
+    let measurement = contender.measure(span).await.with_context(|| format!("{scenario}: {name} failed in {round}"))?;
+    eprintln!("{scenario} {round}: {name} {:.0} {unit}", measurement.value);
     Ok(measurement)
 }
 
@@ -147,9 +164,13 @@ fn detail(measurements: &[Measurement]) -> Detail {
             None => latency = Some(one.clone()),
         }
     }
-    let cpu: Vec<f64> = measurements.iter().filter_map(|one| one.server_cpu.map(|cpu| cpu.as_secs_f64())).collect();
-    let server_cpu = (!cpu.is_empty()).then(|| Duration::from_secs_f64(median(&cpu)));
-    Detail { latency, server_cpu }
+    let names = measurements.first().map(|first| first.cpu.iter().map(|(name, _)| name)).into_iter().flatten();
+    let of_process = |name: &String| {
+        let used = measurements.iter().flat_map(|one| &one.cpu).filter(|(of, _)| of == name);
+        Duration::from_secs_f64(median(&used.map(|(_, used)| used.as_secs_f64()).collect::<Vec<_>>()))
+    };
+    let cpu = names.map(|name| (name.clone(), of_process(name))).collect();
+    Detail { latency, cpu }
 }
 
 /// The middle value, or the mean of the two middle ones.

@@ -32,7 +32,7 @@ impl Counters {
 #[derive(Debug)]
 pub struct Acknowledged {
     counters: Counters,
-    adds: Vec<u64>,
+    adds: Vec<u32>,
     next: usize,
 }
 
@@ -54,7 +54,7 @@ impl Acknowledged {
         let mut total: Vec<u64> = Vec::new();
         for account in accounts {
             total.resize(account.adds.len(), 0);
-            total.iter_mut().zip(&account.adds).for_each(|(total, adds)| *total += adds);
+            total.iter_mut().zip(&account.adds).for_each(|(total, adds)| *total += u64::from(*adds));
         }
         total
     }

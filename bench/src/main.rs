@@ -4,17 +4,24 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::cast_precision_loss, reason = "figures, not money")]
 
+mod cassandra;
 mod comparison;
 mod counters;
+mod dataplane;
+mod deployment;
 mod echo;
 mod measurement;
+mod memcached;
 mod process;
+mod programs;
 mod redis;
+mod rollup;
 mod scenarios;
 mod standalone;
 mod table;
 mod tallyman;
 mod tokens;
+mod usage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,9 +31,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::OnceCell;
 
 use crate::comparison::Comparison;
 use crate::measurement::Span;
+use crate::programs::Programs;
 use crate::scenarios::{Scenario, Settings};
 
 /// Measures Tallyman beside its peers.
@@ -48,9 +57,9 @@ struct Arguments {
     /// 3 rounds of 1 second.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// The `tallyman` program; by default the one built beside this program.
-    #[arg(long, value_name = "FILE")]
-    tallyman: Option<PathBuf>,
+    /// The folder of the programs to measure; by default this program's own, where they are built first.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -89,10 +98,11 @@ async fn run(arguments: Arguments) -> Result<bool> {
     let settings = Settings {
         rounds: rounds.into(),
         span: Span { warm_up: measured / 3, measured },
-        program: match arguments.tallyman {
-            Some(program) => program.canonicalize()?,
-            None => standalone::built_program()?,
+        programs: match arguments.programs {
+            Some(folder) => Programs::in_folder(&folder)?,
+            None => Programs::built()?,
         },
+        cassandra: OnceCell::new(),
     };
     let scenarios = match arguments.scenario.as_slice() {
         [] => Scenario::value_variants(),

@@ -9,6 +9,8 @@ use futures::future::BoxFuture;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
+use crate::usage::{CpuTimes, Meter, Process};
+
 /// How long a measurement may take beyond its span before it is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -28,14 +30,14 @@ pub struct Measurement {
     pub value: f64,
     /// Latency of each call in microseconds, where calls were timed.
     pub latency: Option<Histogram<u64>>,
-    /// CPU time of the server for each operation, where there is a server.
-    pub server_cpu: Option<Duration>,
+    /// CPU time that each process involved spent on an operation.
+    pub cpu: CpuTimes,
 }
 
 impl Measurement {
     /// A plain value.
     pub fn of(value: f64) -> Self {
-        Self { value, latency: None, server_cpu: None }
+        Self { value, latency: None, cpu: CpuTimes::new() }
     }
 }
 
@@ -60,26 +62,28 @@ pub trait Caller: Send + 'static {
 }
 
 /// What the callers of one measurement did.
-pub struct Load {
+struct Load {
     /// Operations a second, of the calls answered while measuring.
-    pub per_second: f64,
+    per_second: f64,
     /// Latency of each of these calls, in microseconds.
-    pub latency: Histogram<u64>,
+    latency: Histogram<u64>,
     /// Operations of all calls, those before the measured time included.
-    pub operations: u64,
+    operations: u64,
 }
 
-impl Load {
-    /// The measurement, with the CPU time that the server spent on it.
-    pub fn measurement(self, server_cpu: Duration) -> Result<Measurement> {
-        ensure!(!self.latency.is_empty(), "no call was answered in the measured time");
-        let server_cpu = Some(server_cpu.div_f64(self.operations as f64));
-        Ok(Measurement { value: self.per_second, latency: Some(self.latency), server_cpu })
-    }
+/// Runs all callers at once for the span and watches what they and the servers use meanwhile.
+pub async fn measure<C: Caller>(callers: &mut Vec<C>, span: Span, servers: &[Process]) -> Result<Measurement> {
+    let processes: Vec<_> = servers.iter().cloned().chain([Process::callers()]).collect();
+    let meter = Meter::start(&processes)?;
+    let load = run(callers, span).await?;
+    ensure!(!load.latency.is_empty(), "no call was answered in the measured time");
+    let operations = load.operations as f64;
+    let cpu = meter.read()?.into_iter().map(|(name, used)| (name, used.div_f64(operations))).collect();
+    Ok(Measurement { value: load.per_second, latency: Some(load.latency), cpu })
 }
 
 /// Runs all callers at once for the span, each in its own task.
-pub async fn run<C: Caller>(callers: &mut Vec<C>, span: Span) -> Result<Load> {
+async fn run<C: Caller>(callers: &mut Vec<C>, span: Span) -> Result<Load> {
     let begin = Instant::now() + span.warm_up;
     let end = begin + span.measured;
     let tasks: Vec<_> = callers.drain(..).map(|caller| tokio::spawn(drive(caller, begin, end))).collect();

@@ -1,4 +1,4 @@
-//! Servers as child processes: started, waited for, looked at through `/proc`, and killed when let go of, whatever happens.
+//! Servers as child processes: started, waited for, and killed when let go of, whatever happens.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,10 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::usage::Process;
+
 /// How long a server may take to answer.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// `/proc` counts CPU time in these on every Linux architecture we run on.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A child process.
 pub struct Server {
@@ -67,34 +67,9 @@ impl Server {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// CPU time it has used so far.
-    pub fn cpu_time(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let ticks = cpu_ticks(&stat).with_context(|| format!("no CPU time in {stat:?}"))?;
-        Ok(Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND))
-    }
-
-    /// Memory of it that is resident, in bytes.
-    pub fn resident_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        resident_kib(&status).map(|kib| kib * 1024).context("no VmRSS in the process's status")
-    }
-
-    /// Waits until it does next to nothing, so that its chores are not on another's bill; not for ever.
-    pub async fn until_quiet(&self) -> Result<()> {
-        /// Longer than the coalescing window of the benchmark's namespaces: between two windows a busy server rests.
-        const WATCHED: Duration = Duration::from_millis(600);
-        const QUIET: Duration = Duration::from_millis(30);
-        const ATTEMPTS: usize = 20;
-        for _ in 0..ATTEMPTS {
-            let before = self.cpu_time()?;
-            tokio::time::sleep(WATCHED).await;
-            if self.cpu_time()?.saturating_sub(before) <= QUIET {
-                return Ok(());
-            }
-        }
-        eprintln!("{} does not come to rest; what follows is measured beside it", self.name);
-        Ok(())
+    /// The process, to look at what it uses.
+    pub fn process(&self) -> Process {
+        Process::new(&self.name, self.child.id())
     }
 }
 
@@ -104,20 +79,6 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// User and system time, the 14th and 15th field. The second one is in parentheses and may hold anything.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
-}
-
-fn resident_kib(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    value.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// An address on loopback that nobody listened on a moment ago.
@@ -147,19 +108,6 @@ pub async fn answers_ok(address: SocketAddr, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_is_found_behind_a_name_with_spaces_and_parentheses() {
-        let stat = "4711 (a (odd) name) S 1 4711 4711 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 1 2 3";
-        assert_eq!(cpu_ticks(stat), Some(300));
-        assert_eq!(cpu_ticks("nonsense"), None);
-    }
-
-    #[test]
-    fn resident_memory_is_read_in_kibibytes() {
-        assert_eq!(resident_kib("Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t   12345 kB\n"), Some(12_345));
-        assert_eq!(resident_kib("Name:\tx\n"), None);
-    }
 
     #[tokio::test]
     async fn a_server_that_ends_is_reported_with_what_it_printed() {

@@ -1,21 +1,25 @@
 //! The scenarios: each starts its servers, compares, verifies, and lets everything go again.
 
 mod adds;
+mod cassandra;
 mod footprint;
 mod reads;
 mod rollup;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
-use crate::comparison::Comparison;
+use crate::cassandra::Node;
+use crate::comparison::{Comparison, Rounds};
 use crate::counters::Counters;
+use crate::deployment::Deployment;
 use crate::measurement::Span;
-use crate::standalone::Standalone;
+use crate::programs::Programs;
+use crate::standalone;
 
 /// Counters in the scenarios that add and read through the API.
 const COUNTERS: usize = 1_000;
@@ -48,6 +52,14 @@ pub enum Scenario {
     GetCacheHit,
     /// The rollup pipeline, beside reading the same events.
     Rollup,
+    /// Durable adds through a sidecar into Cassandra, one a call, 64 callers, 100,000 counters.
+    CassandraAddSpread,
+    /// The same, many a call.
+    CassandraAddSpreadBatch,
+    /// Durable adds through a sidecar into Cassandra, one a call, 64 callers, one counter.
+    CassandraAddHot,
+    /// The same, many a call.
+    CassandraAddHotBatch,
     /// From starting the program to `GET /readyz` answering 200.
     Startup,
     /// Memory that is resident when nothing happens.
@@ -60,14 +72,26 @@ pub struct Settings {
     pub rounds: usize,
     /// The time of each.
     pub span: Span,
-    /// The `tallyman` program.
-    pub program: PathBuf,
+    /// The programs to measure.
+    pub programs: Programs,
+    /// Cassandra, once a scenario has asked for it.
+    pub cassandra: OnceCell<Node>,
 }
 
 impl Settings {
     /// A `tallyman` with empty stores of its own, in `dir`.
-    async fn standalone(&self, dir: &TempDir) -> Result<Standalone> {
-        Standalone::start(&self.program, dir.path(), Duration::from_millis(10)).await
+    async fn standalone(&self, dir: &TempDir) -> Result<Deployment> {
+        standalone::start(&self.programs.path("tallyman")?, dir.path(), Duration::from_millis(10)).await
+    }
+
+    /// The rounds of a scenario that needs no warming up.
+    fn rounds(&self) -> Rounds {
+        Rounds { warm_up: 0, counted: self.rounds }
+    }
+
+    /// Cassandra, the same for all scenarios.
+    async fn cassandra(&self) -> Result<&Node> {
+        self.cassandra.get_or_try_init(Node::find).await
     }
 }
 
@@ -81,12 +105,34 @@ impl Scenario {
     pub async fn run(self, settings: &Settings) -> Result<Vec<Comparison>> {
         let counters = Counters::new(COUNTERS);
         match self {
-            Self::EmbeddedAdd64 | Self::EmbeddedAdd1 | Self::AccurateAdd64 | Self::BestEffortAdd64 => {
+            Self::EmbeddedAdd64 | Self::EmbeddedAdd1 | Self::AccurateAdd64 => {
                 adds::unary(self, settings, &counters).await
             }
-            Self::EmbeddedAddBatch | Self::BestEffortAddBatch => adds::batch(self, settings, &counters).await,
-            Self::AccurateGet | Self::GetCacheHit => reads::unary(self, settings, &counters).await,
-            Self::Rollup => rollup::run(settings).await,
+            Self::BestEffortAdd64 => {
+                let through_sidecar = adds::best_effort_sidecar(self, settings, &counters).await?;
+                let embedded = adds::unary(self, settings, &counters).await?;
+                Ok([through_sidecar, embedded].concat())
+            }
+            Self::EmbeddedAddBatch => adds::batch(self, settings, &counters).await,
+            Self::BestEffortAddBatch => {
+                let through_sidecar = adds::best_effort_sidecar(self, settings, &counters).await?;
+                let embedded = adds::batch(self, settings, &counters).await?;
+                Ok([through_sidecar, embedded].concat())
+            }
+            Self::AccurateGet => reads::unary(self, settings, &counters).await,
+            Self::GetCacheHit => {
+                let through_sidecar = reads::sidecar(self, settings, &counters).await?;
+                let embedded = reads::unary(self, settings, &counters).await?;
+                Ok([through_sidecar, embedded].concat())
+            }
+            Self::CassandraAddSpread
+            | Self::CassandraAddSpreadBatch
+            | Self::CassandraAddHot
+            | Self::CassandraAddHotBatch => cassandra::run(self, settings).await,
+            Self::Rollup => {
+                let in_cassandra = rollup::cassandra(settings).await?;
+                Ok([in_cassandra, rollup::embedded(settings).await?].concat())
+            }
             Self::Startup => footprint::startup(settings).await,
             Self::IdleMemory => footprint::idle_memory(settings, &counters).await,
         }

@@ -2,14 +2,13 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use crate::comparison::{Comparison, Detail};
 
 const HEADINGS: [&str; 9] =
-    ["scenario", "contender", "value", "unit", "p50 ms", "p99 ms", "server µs/op", "ratio (min–max)", "goal"];
+    ["scenario", "contender", "value", "unit", "p50 ms", "p99 ms", "ratio (min–max)", "goal", "CPU µs/op"];
 
 /// One table of all comparisons; a peer's row has the subject's ratio beside it.
 pub fn table(comparisons: &[Comparison]) -> String {
@@ -23,8 +22,8 @@ pub fn table(comparisons: &[Comparison]) -> String {
             last_subject = Some(subject);
         }
         let mut theirs = row("", &one.peer, one.peer_value, one.unit, &one.peer_detail);
-        theirs[7] = format!("{:.2} ({:.2}–{:.2})", one.ratio, one.ratio_min, one.ratio_max);
-        theirs[8] = match (one.goal, one.met) {
+        theirs[6] = format!("{:.2} ({:.2}–{:.2})", one.ratio, one.ratio_min, one.ratio_max);
+        theirs[7] = match (one.goal, one.met) {
             (Some(goal), Some(true)) => format!("≥ {goal}: met"),
             (Some(goal), _) => format!("≥ {goal}: MISSED"),
             (None, _) => String::new(),
@@ -37,7 +36,7 @@ pub fn table(comparisons: &[Comparison]) -> String {
 fn row(scenario: &str, name: &str, value: f64, unit: &str, detail: &Detail) -> [String; 9] {
     let quantile = |latency: &Histogram<u64>, of| format!("{:.2}", latency.value_at_quantile(of) as f64 / 1e3);
     let latency = |of| detail.latency.as_ref().map(|latency| quantile(latency, of)).unwrap_or_default();
-    let cpu = |cpu: Duration| format!("{:.1}", cpu.as_secs_f64() * 1e6);
+    let cpu = detail.cpu.iter().map(|(process, used)| format!("{process} {:.1}", used.as_secs_f64() * 1e6));
     [
         scenario.to_owned(),
         name.to_owned(),
@@ -45,9 +44,9 @@ fn row(scenario: &str, name: &str, value: f64, unit: &str, detail: &Detail) -> [
         unit.to_owned(),
         latency(0.5),
         latency(0.99),
-        detail.server_cpu.map(cpu).unwrap_or_default(),
         String::new(),
         String::new(),
+        cpu.collect::<Vec<_>>().join(" + "),
     ]
 }
 
@@ -73,7 +72,7 @@ fn lay_out<const N: usize>(rows: &[[String; N]]) -> String {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
             let gap = if column == 0 { "" } else { "  " };
-            let is_number = matches!(column, 2 | 4..=6);
+            let is_number = matches!(column, 2 | 4..=5);
             // Writing to a string does not fail.
             let _ = match is_number {
                 true => write!(line, "{gap}{cell:>width$}"),

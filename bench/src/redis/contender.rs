@@ -97,11 +97,7 @@ impl Contender for Redis {
     }
 
     fn measure(&mut self, span: Span) -> BoxFuture<'_, Result<Measurement>> {
-        Box::pin(async move {
-            let before = self.server.cpu_time()?;
-            let load = measurement::run(&mut self.callers, span).await?;
-            load.measurement(self.server.cpu_time()? - before)
-        })
+        Box::pin(async move { measurement::measure(&mut self.callers, span, &[self.server.process()]).await })
     }
 
     fn verify(&mut self) -> BoxFuture<'_, Result<()>> {

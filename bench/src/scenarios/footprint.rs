@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::{CALLERS, Settings};
 use crate::comparison::{Better, Comparison, judge};
 use crate::counters::Counters;
+use crate::deployment::Namespace;
 use crate::measurement::{Contender, Measurement};
-use crate::standalone::{Namespace, Standalone};
+use crate::standalone;
 use crate::tallyman::Adds;
 
 const STARTUP_GOAL_MS: f64 = 100.0;
@@ -21,11 +22,12 @@ const IDLE: Duration = Duration::from_secs(3);
 
 /// Starts the program with empty stores, once a round.
 pub async fn startup(settings: &Settings) -> Result<Vec<Comparison>> {
+    let program = settings.programs.path("tallyman")?;
     let mut measured = Vec::with_capacity(settings.rounds);
     for round in 1..=settings.rounds {
         let dir = TempDir::new()?;
         let started = Instant::now();
-        let _server = Standalone::start(&settings.program, dir.path(), Duration::from_millis(1)).await?;
+        let _server = standalone::start(&program, dir.path(), Duration::from_millis(1)).await?;
         let took = started.elapsed().as_secs_f64() * 1e3;
         eprintln!("startup round {round}: {took:.1} ms");
         measured.push(Measurement::of(took));
@@ -42,7 +44,7 @@ pub async fn idle_memory(settings: &Settings, counters: &Counters) -> Result<Vec
         let dir = TempDir::new()?;
         let server = settings.standalone(&dir).await?;
         tokio::time::sleep(IDLE).await;
-        fresh.push(Measurement::of(server.process.resident_bytes()? as f64 / MIB));
+        fresh.push(Measurement::of(server.resident_bytes()? as f64 / MIB));
         let mut adds = Adds::new(server, Namespace::Eventual, CALLERS, 1, counters)?;
         adds.measure(settings.span).await?;
         tokio::time::sleep(IDLE).await;

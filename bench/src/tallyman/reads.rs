@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::BoxFuture;
 use prost::Message;
+use tallyman_api::client::Client;
 use tallyman_api::proto::GetCountRequest;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -12,9 +13,8 @@ use tokio::time::MissedTickBehavior;
 use super::batch::add_batch;
 use super::verify::verify;
 use crate::counters::{Acknowledged, Counters};
+use crate::deployment::{Deployment, Namespace};
 use crate::measurement::{self, Caller, Contender, Measurement, Span};
-use crate::standalone::{Namespace, Standalone, Stub};
-use crate::tokens::Tokens;
 
 /// Adds that are made while accurate counters are read, so that reads have something to add up.
 const WRITES_EVERY: Duration = Duration::from_millis(100);
@@ -23,16 +23,13 @@ const WRITES_AT_ONCE: usize = 100;
 /// The length of the message of one read, for those who are to send as much.
 pub fn encoded_len(namespace: Namespace, counters: &Counters) -> Result<usize> {
     let Some(name) = counters.names().next() else { bail!("there are no counters") };
-    Ok(request(namespace, name).encoded_len())
-}
-
-fn request(namespace: Namespace, name: &str) -> GetCountRequest {
-    GetCountRequest { namespace: namespace.name().to_owned(), counter_name: name.to_owned(), max_staleness: None }
+    let (namespace, counter_name) = (namespace.name().to_owned(), name.to_owned());
+    Ok(GetCountRequest { namespace, counter_name, max_staleness: None }.encoded_len())
 }
 
 /// Callers that read the counters of one namespace, each of which was written before.
 pub struct Reads {
-    server: Standalone,
+    deployment: Deployment,
     namespace: Namespace,
     counters: Counters,
     callers: Vec<Reader>,
@@ -40,38 +37,36 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// Writes every counter once, waits until all are rolled up, and makes `callers` callers on one channel. In accurate
+    /// Writes every counter once, waits until all are rolled up, and makes `callers` callers on one connection. In accurate
     /// namespaces somebody goes on writing while they read.
     pub async fn prepare(
-        server: Standalone,
+        deployment: Deployment,
         namespace: Namespace,
         callers: usize,
         counters: &Counters,
     ) -> Result<Self> {
-        let stub = server.stub()?;
-        let mut writer =
-            Writer { stub: stub.clone(), namespace, tokens: Tokens::new(), acknowledged: counters.acknowledged(0) };
+        let client = deployment.client()?;
+        let mut writer = Writer { client: client.clone(), namespace, acknowledged: counters.acknowledged(0) };
         let mut left = counters.len();
         while left > 0 {
             let now = left.min(WRITES_AT_ONCE);
             writer.add(now).await?;
             left -= now;
         }
-        until_rolled_up(&stub, namespace, counters).await?;
-        server.process.until_quiet().await?;
-        let reader = |caller| Reader { stub: stub.clone(), namespace, next: counters.acknowledged(caller) };
+        until_rolled_up(&client, namespace, counters).await?;
+        deployment.until_idle().await?;
+        let reader = |caller| Reader { client: client.clone(), namespace, next: counters.acknowledged(caller) };
         let callers = (0..callers).map(reader).collect();
-        Ok(Self { server, namespace, counters: counters.clone(), callers, writer: Some(writer) })
+        Ok(Self { deployment, namespace, counters: counters.clone(), callers, writer: Some(writer) })
     }
 }
 
 /// Waits until the last rollup of every counter has its one add.
-async fn until_rolled_up(stub: &Stub, namespace: Namespace, counters: &Counters) -> Result<()> {
+async fn until_rolled_up(client: &Client, namespace: Namespace, counters: &Counters) -> Result<()> {
     const ATTEMPTS: usize = 200;
-    let mut stub = stub.clone();
     for name in counters.names() {
         let mut attempts = 0;
-        while stub.get_count(request(namespace, name)).await?.into_inner().count != 1 {
+        while client.get(namespace.name(), name, None).await?.count != 1 {
             attempts += 1;
             ensure!(attempts < ATTEMPTS, "{name} is not rolled up");
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -82,7 +77,7 @@ async fn until_rolled_up(stub: &Stub, namespace: Namespace, counters: &Counters)
 
 impl Contender for Reads {
     fn name(&self) -> String {
-        format!("tallyman-{}", self.namespace.name())
+        format!("{}-{}", self.deployment.name, self.namespace.name())
     }
 
     fn measure(&mut self, span: Span) -> BoxFuture<'_, Result<Measurement>> {
@@ -91,14 +86,12 @@ impl Contender for Reads {
                 Namespace::Accurate => self.writer.take().map(|writer| Writing::start(writer, span)),
                 Namespace::Eventual | Namespace::BestEffort => None,
             };
-            let before = self.server.process.cpu_time()?;
-            let load = measurement::run(&mut self.callers, span).await?;
-            let cpu = self.server.process.cpu_time()? - before;
+            let measured = measurement::measure(&mut self.callers, span, &self.deployment.processes()).await?;
             if let Some(writing) = writing {
                 self.writer = Some(writing.end().await?);
             }
-            self.server.process.until_quiet().await?;
-            load.measurement(cpu)
+            self.deployment.until_idle().await?;
+            Ok(measured)
         })
     }
 
@@ -106,13 +99,13 @@ impl Contender for Reads {
         Box::pin(async move {
             let writer = self.writer.as_ref().context("the writer is gone")?;
             let acknowledged = Acknowledged::sum(std::iter::once(&writer.acknowledged));
-            verify(&self.server.stub()?, self.namespace, &self.counters, &acknowledged).await
+            verify(&self.deployment.client()?, self.namespace, &self.counters, &acknowledged).await
         })
     }
 }
 
 struct Reader {
-    stub: Stub,
+    client: Client,
     namespace: Namespace,
     next: Acknowledged,
 }
@@ -120,22 +113,21 @@ struct Reader {
 impl Caller for Reader {
     async fn call(&mut self) -> Result<u64> {
         let (_, name) = self.next.next();
-        let reply = self.stub.get_count(request(self.namespace, name)).await?.into_inner();
+        let reply = self.client.get(self.namespace.name(), name, None).await?;
         ensure!(reply.count >= 1 && reply.as_of.is_some(), "{name} was written and reads {}", reply.count);
         Ok(1)
     }
 }
 
 struct Writer {
-    stub: Stub,
+    client: Client,
     namespace: Namespace,
-    tokens: Tokens,
     acknowledged: Acknowledged,
 }
 
 impl Writer {
     async fn add(&mut self, count: usize) -> Result<()> {
-        add_batch(&mut self.stub, self.namespace, &mut self.tokens, &mut self.acknowledged, count).await
+        add_batch(&self.client, self.namespace, &mut self.acknowledged, count).await
     }
 }
 

@@ -4,28 +4,23 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use tallyman_api::proto::GetCountRequest;
+use tallyman_api::client::Client;
 
 use crate::counters::Counters;
-use crate::standalone::{Namespace, Stub};
+use crate::deployment::Namespace;
 
-const READS_IN_PARALLEL: usize = 16;
+const READS_IN_PARALLEL: usize = 64;
 
 /// Fails unless every counter's count is exactly what was acknowledged.
-pub async fn verify(stub: &Stub, namespace: Namespace, counters: &Counters, acknowledged: &[u64]) -> Result<()> {
+pub async fn verify(client: &Client, namespace: Namespace, counters: &Counters, acknowledged: &[u64]) -> Result<()> {
     let expected: Vec<_> = counters.names().map(str::to_owned).zip(acknowledged.iter().copied()).collect();
-    let reads = stream::iter(expected).map(|(name, expected)| verify_one(stub.clone(), namespace, name, expected));
+    let reads = stream::iter(expected).map(|(name, expected)| verify_one(client, namespace, name, expected));
     reads.buffer_unordered(READS_IN_PARALLEL).try_collect().await
 }
 
-async fn verify_one(mut stub: Stub, namespace: Namespace, name: String, expected: u64) -> Result<()> {
-    let request = GetCountRequest {
-        namespace: namespace.name().to_owned(),
-        counter_name: name.clone(),
-        // Exact, whatever is rolled up; best-effort namespaces do not care.
-        max_staleness: Some(Duration::ZERO.into()),
-    };
-    let count = stub.get_count(request).await?.into_inner().count;
+async fn verify_one(client: &Client, namespace: Namespace, name: String, expected: u64) -> Result<()> {
+    // Exact, whatever is rolled up; best-effort namespaces do not care.
+    let count = client.get(namespace.name(), &name, Some(Duration::ZERO)).await?.count;
     ensure!(u64::try_from(count) == Ok(expected), "{name}: {expected} adds were acknowledged, the count is {count}");
     Ok(())
 }
