@@ -1,1 +1,25 @@
-//! What the end-to-end tests share: processes of the data plane, load, and what was acknowledged.
+//! What the end-to-end tests share: real servers below, the data plane's own binaries on them, load whose every add can be told
+//! from every other one, and readings of what was counted, through the API and around it.
+//!
+//! Knows the product from outside only: its binaries, its API and its tables. Whatever goes wrong here is a test that fails, so
+//! it panics, and says what it saw.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+pub mod binaries;
+pub mod convergence;
+pub mod daemon;
+pub mod ledger;
+pub mod load;
+pub mod plane;
+pub mod tables;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take that is waited for. Long, for busy machines: it decides about failures only.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+#[allow(clippy::disallowed_methods, reason = "how long a test has waited is no business of the engine's clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

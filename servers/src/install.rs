@@ -15,7 +15,8 @@ use crate::progress::Task;
 pub(crate) const CASSANDRA_VERSION: &str = "5.0.2";
 /// The Java that it runs on; 17 is the newest that Cassandra 5.0 supports.
 const JAVA_VERSION: &str = "17";
-const JAVA_PACKAGE: Package = Package { name: "openjdk-17-jre-headless", sign: "/nowhere" };
+/// Its sign is never there: whether it is wanted, [`java`] has found out.
+const JAVA_PACKAGE: Package = Package { name: "openjdk-17-jre-headless", sign: "/no-sign" };
 const MAVEN: Package = Package { name: "maven", sign: "mvn" };
 const MEMCACHED: Package = Package { name: "memcached", sign: "memcached" };
 

@@ -49,18 +49,29 @@ impl Pid {
         }
     }
 
-    /// Lets it finish what it does.
-    pub(crate) fn terminate(self) -> Result<()> {
+    /// Lets it finish what it does (SIGTERM).
+    ///
+    /// # Errors
+    /// [`Error::Signal`].
+    pub fn terminate(self) -> Result<()> {
         self.signal(Signal::TERM)?;
         // One that is stopped ends when it goes on.
         self.signal(Signal::CONT)
     }
 
-    pub(crate) fn pause(self) -> Result<()> {
+    /// Stops it in its tracks (SIGSTOP).
+    ///
+    /// # Errors
+    /// [`Error::Signal`].
+    pub fn pause(self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    pub(crate) fn resume(self) -> Result<()> {
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// [`Error::Signal`].
+    pub fn resume(self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
@@ -70,7 +81,8 @@ impl Pid {
         if self.ends_within(KILL_PATIENCE) { Ok(()) } else { Err(Error::Unstoppable { pid: self.pid }) }
     }
 
-    pub(crate) fn ends_within(self, patience: Duration) -> bool {
+    /// Waits until it has ended; whether it did in time.
+    pub fn ends_within(self, patience: Duration) -> bool {
         let deadline = now() + patience;
         while self.is_alive() {
             if now() >= deadline {

@@ -95,6 +95,6 @@ pub const FULL: &[Stage] = &[
     Stage { name: "servers", action: Action::Install(PACKAGES), servers: None },
     on(nodes(1), cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)])),
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
-    cargo("end to end", TEST_BINARY),
-    cargo("faults", TEST_END_TO_END),
+    cargo("end to end, binary", TEST_BINARY),
+    cargo("end to end, servers", TEST_END_TO_END),
 ];

@@ -1,0 +1,69 @@
+//! Cassandra's tables read around the product, with another driver (Debian's for Python): what is in them is what counts.
+
+pub mod checkpoints;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+use tallyman_servers::debian::{self, Package};
+
+use crate::convergence::Counts;
+use crate::ledger::Ledger;
+use crate::tables::checkpoints::CheckpointWatch;
+
+const PYTHON: &str = "/usr/bin/python3";
+const DRIVER: Package =
+    Package { name: "python3-cassandra", sign: "/usr/lib/python3/dist-packages/cassandra/cluster.py" };
+const EVENTS: &str = include_str!("tables/events.py");
+
+/// A keyspace, and how to reach it.
+#[derive(Debug, Clone)]
+pub struct Keyspace {
+    /// `127.0.0.1:9042,127.0.0.2:9042`.
+    pub contact_points: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Keyspace {
+    /// The sum of all events in all slices, by counter.
+    pub fn totals(&self, namespace: &str) -> BTreeMap<String, i128> {
+        let output = self.script(EVENTS).arg(namespace).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+        // Numbers as strings: they may be wider than a JSON reader takes.
+        let totals: BTreeMap<String, String> = serde_json::from_str(&printed).unwrap();
+        totals.into_iter().map(|(counter, total)| (counter, total.parse().unwrap())).collect()
+    }
+
+    /// Begins to watch the checkpoints.
+    pub fn watch_checkpoints(&self) -> CheckpointWatch {
+        CheckpointWatch::start(self.script(checkpoints::SCRIPT))
+    }
+
+    fn script(&self, script: &str) -> Command {
+        debian::install(&[DRIVER]).unwrap();
+        let mut command = Command::new(PYTHON);
+        command.args(["-c", script, &self.contact_points, &self.name]).stdin(Stdio::null());
+        command
+    }
+}
+
+/// Asserts that the events are those that the ledger knows of, and that the counts are their sums.
+pub fn agree_with_ledger(totals: &BTreeMap<String, i128>, ledger: &Ledger) {
+    for counter in ledger.counters() {
+        let total = totals.get(counter).copied().unwrap_or_default();
+        let faults: Vec<String> = ledger.faults(counter, total).iter().map(ToString::to_string).collect();
+        assert!(faults.is_empty(), "the events of {counter} make {total}: {faults:?}");
+    }
+}
+
+/// Asserts that the events sum up to just these counts.
+pub fn agree_with_counts(totals: &BTreeMap<String, i128>, counts: &Counts) {
+    let counts: BTreeMap<String, i128> =
+        counts.iter().map(|(name, count)| (name.clone(), i128::from(*count))).collect();
+    let without_zeros = |totals: &BTreeMap<String, i128>| -> BTreeMap<String, i128> {
+        totals.iter().filter(|(_, total)| **total != 0).map(|(name, total)| (name.clone(), *total)).collect()
+    };
+    assert_eq!(without_zeros(totals), without_zeros(&counts), "the events' totals, and the counts");
+}

@@ -1,0 +1,87 @@
+//! Real data through the whole data plane: two sidecars, two rollup servers, Cassandra; a fifth of the rows sent twice. Every
+//! counter is exact, and so is an independent reading of the event tables.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use tallyman_e2e::convergence::{self, Counts};
+use tallyman_e2e::plane::{NAMESPACE, Plane, Settings};
+use tallyman_e2e::tables;
+use tallyman_servers::{Place, Set, Shape};
+
+const ADDRESSES: u8 = 22;
+/// The counters of `totals.awk`.
+#[rustfmt::skip]
+const COUNTERS: [&str; 6] = [
+    "--counter", "origin/{origin}", "--counter", "miles/{origin}=distance_miles", "--counter", "delay/{origin}=delay_minutes",
+];
+
+/// Flights beside the program that totals them: those of `TALLYMAN_FLIGHTS`, else the 20,000 that are checked in.
+struct Flights {
+    file: PathBuf,
+    awk: PathBuf,
+}
+
+impl Flights {
+    fn find() -> Self {
+        let data =
+            |name: &str| [env!("CARGO_MANIFEST_DIR"), "..", "cli", "tests", "data", name].iter().collect::<PathBuf>();
+        let file = std::env::var_os("TALLYMAN_FLIGHTS").map_or_else(|| data("flights-20k.csv.gz"), PathBuf::from);
+        Self { file, awk: data("totals.awk") }
+    }
+
+    /// The totals, made by another tool.
+    fn totals(&self) -> (u64, Counts) {
+        let script = "set -e; gzip -dc \"$0\" | awk -F, -f \"$1\"";
+        let awk = Command::new("sh").args(["-c", script]).arg(&self.file).arg(&self.awk).output().unwrap();
+        assert!(awk.status.success(), "{}", String::from_utf8_lossy(&awk.stderr));
+        let total = |line: &str| {
+            let (counter, total) = line.split_once('\t').unwrap();
+            (counter.to_owned(), total.parse().unwrap())
+        };
+        let totals: Counts = String::from_utf8(awk.stdout).unwrap().lines().map(total).collect();
+        let rows: i64 = totals.iter().filter(|(name, _)| name.starts_with("origin/")).map(|(_, total)| total).sum();
+        (rows.try_into().unwrap(), totals)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts Cassandra: cargo xtask test"]
+async fn every_flight_counts_once_through_two_sidecars_and_two_rollup_servers() {
+    let flights = Flights::find();
+    let (rows, totals) = flights.totals();
+    let shape = Shape { memcached: 2, ..Shape::default() };
+    let servers = Set::start(&Place::named("flights", ADDRESSES).unwrap(), &shape).unwrap();
+    let settings = Settings { accept_limit: Duration::from_secs(30), ..Settings::new("flights") };
+    let plane = Plane::start(&servers, settings);
+    let watch = plane.keyspace.watch_checkpoints();
+
+    // Each sidecar gets half of the rows, at the same time.
+    let half = rows / 2;
+    std::thread::scope(|scope| {
+        let halves = [(1, half), (half + 1, rows - half)];
+        let replays = halves.into_iter().zip(&plane.sidecars).map(|((from, limit), sidecar)| {
+            let (plane, file) = (&plane, flights.file.to_str().unwrap());
+            let (address, from, limit) = (format!("http://{}", sidecar.listen()), from.to_string(), limit.to_string());
+            scope.spawn(move || {
+                let replay = ["-o", "json", "replay", "--csv", file, "--namespace", NAMESPACE, "--addr", &address];
+                let rows =
+                    ["--from", &from, "--limit", &limit, "--resend", "0.2", "--batch", "20", "--concurrency", "16"];
+                let report = plane.tallyman(&[&replay[..], &rows, &COUNTERS].concat());
+                let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+                assert_eq!(report["rowsAcknowledged"].as_u64(), limit.parse().ok(), "{report}");
+                assert!(report["resent"].as_u64() > Some(0), "{report}");
+            })
+        });
+        replays.collect::<Vec<_>>().into_iter().for_each(|replay| replay.join().unwrap());
+    });
+
+    convergence::to(&plane.clients(), NAMESPACE, &totals).await;
+    tables::agree_with_counts(&plane.keyspace.totals(NAMESPACE), &totals);
+    assert!(watch.finish().counters() >= totals.len());
+    plane.stop();
+    drop(servers);
+}
