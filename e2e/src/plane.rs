@@ -72,9 +72,9 @@ impl Settings {
         });
         let events = json!({
             "time_partition": {"buckets_per_id": 2, "seconds_per_bucket": "60", "seconds_per_slice": "86400"},
-            "accept_limit": format!("{}ms", millis(self.accept_limit)),
+            "accept_limit": format!("{}s", self.accept_limit.as_secs_f64()),
             "write_timeout": "2s",
-            "max_clock_skew": "500ms",
+            "max_clock_skew": "0.5s",
         });
         let mut entries = vec![
             json!({"id": "COUNTER_ROLLUP", "scope": "dal=counter", "physical_storage": dataset,
