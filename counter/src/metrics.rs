@@ -16,6 +16,8 @@ use crate::pipeline::RollupServer;
 
 /// Rollups that succeeded.
 pub const ROLLUPS: &str = "tallyman_rollups";
+/// Rollups that another server had done already, within the same window.
+pub const ROLLUP_DUPLICATES: &str = "tallyman_rollup_duplicates";
 /// Rollups that failed and were put back.
 pub const ROLLUP_FAILURES: &str = "tallyman_rollup_failures";
 /// Events that rollups read.
@@ -26,10 +28,17 @@ pub const ROLLUP_QUEUE_REFUSED: &str = "tallyman_rollup_queue_refused";
 pub const ROLLUP_QUEUE_COUNTERS: &str = "tallyman_rollup_queue_counters";
 /// Memory of the rollup queues.
 pub const ROLLUP_QUEUE: &str = "tallyman_rollup_queue";
-/// Touched counters that reached no rollup server; sweeps find them.
+/// Sweeps that read all they were to read.
+pub const ROLLUP_SWEEPS: &str = "tallyman_rollup_sweeps";
+/// Counters that sweeps found though their last write could have been rolled up by then: their rollup events were lost, or
+/// their servers are behind.
+pub const ROLLUP_SWEPT_OVERDUE: &str = "tallyman_rollup_swept_overdue";
+/// Touched counters that no rollup server took; sweeps find them.
 pub const TOUCHED_DROPPED: &str = "tallyman_touched_dropped";
 /// The largest offset to the store's clocks that the last measurement leaves possible.
 pub const CLOCK_OFFSET_MAX: &str = "tallyman_clock_offset_max";
+/// Touched counters that wait for a rollup server.
+pub const TOUCHED_WAITING: &str = "tallyman_touched_waiting";
 /// 1 while the clock is trusted, 0 while mutations are refused and checkpoints stand still.
 pub const CLOCK_TRUSTED: &str = "tallyman_clock_trusted";
 /// 1 while the store answers what it is asked all the time, 0 while it does not.
@@ -60,9 +69,14 @@ impl Collector for EngineCollector {
         if let Some(rollups) = &self.rollups {
             let now = rollups.statistics();
             counter(&mut encoder, ROLLUPS, "Rollups that succeeded", now.rolled_up)?;
+            let help = "Rollups that another server had done already, within the same window";
+            counter(&mut encoder, ROLLUP_DUPLICATES, help, now.duplicates)?;
             counter(&mut encoder, ROLLUP_FAILURES, "Rollups that failed and were put back", now.failed)?;
             counter(&mut encoder, ROLLUP_EVENTS_READ, "Events that rollups read", now.events)?;
             counter(&mut encoder, ROLLUP_QUEUE_REFUSED, "Touched counters that found their queue full", now.refused)?;
+            counter(&mut encoder, ROLLUP_SWEEPS, "Sweeps that read all they were to read", now.sweeps)?;
+            let help = "Counters that sweeps found though their last write could have been rolled up by then";
+            counter(&mut encoder, ROLLUP_SWEPT_OVERDUE, help, now.overdue)?;
             gauge(&mut encoder, ROLLUP_QUEUE_COUNTERS, "Counters waiting to be rolled up", now.queued)?;
             let bytes = ConstGauge::new(i64::try_from(now.queued_bytes).unwrap_or(i64::MAX));
             let descriptor = encoder.encode_descriptor(
@@ -74,12 +88,9 @@ impl Collector for EngineCollector {
             bytes.encode(descriptor)?;
         }
         if let Some(touched) = &self.touched {
-            counter(
-                &mut encoder,
-                TOUCHED_DROPPED,
-                "Touched counters that reached no rollup server",
-                touched.dropped(),
-            )?;
+            counter(&mut encoder, TOUCHED_DROPPED, "Touched counters that no rollup server took", touched.dropped())?;
+            let waiting = touched.pending_count() as u64;
+            gauge(&mut encoder, TOUCHED_WAITING, "Touched counters that wait for a rollup server", waiting)?;
         }
         self.encode_datasets(&mut encoder)
     }

@@ -141,7 +141,7 @@ async fn cover(dataset: &Dataset, slice_start: Timestamp, end: Timestamp) -> Res
     let budget = ScanBudget::new(SCANNED_EVENTS);
     let mut sweep = Sweep::new(dataset.rollups.as_ref(), Share::ALL);
     while let Some(unrolled) = sweep.next().await? {
-        for counter in unrolled {
+        for (counter, _) in unrolled {
             if !cover_counter(dataset, &budget, &counter, end).await? {
                 return Err(Error::NotCovered { slice_start, counter });
             }

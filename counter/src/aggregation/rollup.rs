@@ -27,6 +27,8 @@ pub enum RolledUp {
     Advanced {
         /// The new checkpoint, durable.
         checkpoint: Checkpoint,
+        /// The `last_rollup_ts` that it went on from; `None` for a first checkpoint.
+        from: Option<Timestamp>,
         /// Whether there may be acknowledged events after it.
         unrolled: bool,
         /// Events read.
@@ -35,6 +37,15 @@ pub enum RolledUp {
 }
 
 impl RolledUp {
+    /// The counter's checkpoint now, if it has one.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        match self {
+            Self::NeverWritten => None,
+            Self::Unchanged { checkpoint, .. } | Self::Advanced { checkpoint, .. } => Some(*checkpoint),
+        }
+    }
+
     /// Whether the counter may have acknowledged events that its checkpoint does not cover.
     #[must_use]
     pub fn is_unrolled(&self) -> bool {
@@ -82,7 +93,8 @@ pub async fn roll_up(
     dataset.rollups.write_checkpoint(counter, checkpoint).await?;
     offer(cache, counter, checkpoint).await;
     let unrolled = RollupRow { checkpoint: Some(checkpoint), ..row }.is_unrolled();
-    Ok(RolledUp::Advanced { checkpoint, unrolled, events: window.events })
+    let from = row.checkpoint.map(|checkpoint| checkpoint.last_rollup_ts);
+    Ok(RolledUp::Advanced { checkpoint, from, unrolled, events: window.events })
 }
 
 /// The time up to which every acknowledged event of the counter is covered: by its checkpoint, by the certificate of a closed

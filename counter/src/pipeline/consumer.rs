@@ -8,12 +8,15 @@ use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::coalescing::Drain;
+use super::guests::{Guests, acknowledged_until};
+use super::ownership::Ownership;
 use super::pacing::Pacing;
 use super::queue::{Queue, Queues};
 use crate::aggregation::{self, RolledUp, ScanBudget, roll_up};
 use crate::configuration::Cardinality;
 use crate::model::{CounterKey, CounterName};
 use crate::namespace::{DurableNamespace, Namespace};
+use crate::store;
 
 /// Counters of one batch that are rolled up at once; the scan budget bounds what they bring.
 const COUNTERS_IN_PARALLEL: usize = 32;
@@ -39,6 +42,7 @@ pub(super) enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub rolled_up: AtomicU64,
+    pub duplicates: AtomicU64,
     pub failed: AtomicU64,
     pub events: AtomicU64,
 }
@@ -51,23 +55,29 @@ pub(super) struct Consumer {
     pub budget: Arc<ScanBudget>,
     pub counts: Arc<Counts>,
     pub phase: watch::Receiver<Phase>,
-    /// Whether this server owns the counter.
-    pub owns: Arc<dyn Fn(&CounterKey) -> bool + Send + Sync>,
+    pub ownership: Arc<Ownership>,
+    pub guests: Arc<Guests>,
 }
 
 impl Consumer {
     /// Works until the phase says otherwise. Names that it still had in hand when it was told to hand over are answered.
     pub async fn run(mut self) -> Vec<Drain> {
         let Some(durable) = self.namespace.durable().cloned() else { return Vec::new() };
+        let clock = durable.dataset.clock.clock().clone();
         let mut pacing = Pacing::default();
+        let mut begun_before = None;
         loop {
             let phase = self.gather(durable.settings.queue.coalesce).await;
             if phase == Phase::HandOver {
                 return self.hand_over(None);
             }
+            let begun = clock.monotonic();
+            let period = begun_before
+                .replace(begun)
+                .map_or(durable.settings.queue.coalesce, |before| begun.saturating_sub(before));
             let mut window = self.queue.take();
             while let Some(batch) = self.batch(&mut window, durable.settings.rollup_batch_count.get()) {
-                self.roll_up_batch(&durable, batch, &mut pacing).await;
+                self.roll_up_batch(&durable, batch, period, &mut pacing).await;
                 if *self.phase.borrow() == Phase::HandOver {
                     return self.hand_over(Some(window));
                 }
@@ -123,30 +133,37 @@ impl Consumer {
         (!batch.is_empty()).then_some(batch)
     }
 
-    async fn roll_up_batch(&mut self, durable: &DurableNamespace, batch: Vec<CounterName>, pacing: &mut Pacing) {
+    /// Rolls up a batch. `period` is the time since this consumer began its window before: it rolls no counter up twice in less.
+    async fn roll_up_batch(
+        &mut self,
+        durable: &DurableNamespace,
+        batch: Vec<CounterName>,
+        period: Duration,
+        pacing: &mut Pacing,
+    ) {
         let clock = durable.dataset.clock.clock().clone();
         let begun = clock.monotonic();
         let counters = batch.len() as u64;
-        let (consumer, cache) = (&*self, durable.cache.as_deref());
+        let consumer = &*self;
         let done = stream::iter(batch)
             .map(|name| async move {
                 let counter = CounterKey { namespace: consumer.namespace.name().clone(), name };
-                let rolled_up = roll_up(&durable.dataset, cache, &consumer.budget, &counter).await;
-                consumer.put_back(durable, &counter, &rolled_up);
-                rolled_up.map_err(|error| (counter, error))
+                let done = consumer.roll_up_counter(durable, &counter, period).await;
+                done.map_err(|error| (counter, error))
             })
             .buffer_unordered(COUNTERS_IN_PARALLEL)
             .fold(Done::default(), |done, one| async { done.and(one) })
             .await;
-        let events = done.events;
-        self.counts.rolled_up.fetch_add(counters - done.failed, Ordering::Relaxed);
+        self.counts.rolled_up.fetch_add(done.rolled_up, Ordering::Relaxed);
+        self.counts.duplicates.fetch_add(done.duplicates, Ordering::Relaxed);
         self.counts.failed.fetch_add(done.failed, Ordering::Relaxed);
+        self.counts.events.fetch_add(done.events, Ordering::Relaxed);
         if let Some((counter, error)) = done.last_failure {
             let failed = done.failed;
             tracing::warn!(%counter, %error, failed, "rollups failed; they are tried again");
         }
-        self.counts.events.fetch_add(events, Ordering::Relaxed);
-        let wait = pacing.wait_after(counters + events / EVENTS_PER_REQUEST, clock.monotonic().saturating_sub(begun));
+        let requests = counters + done.events / EVENTS_PER_REQUEST;
+        let wait = pacing.wait_after(requests, clock.monotonic().saturating_sub(begun));
         if !wait.is_zero() {
             tokio::select! {
                 biased;
@@ -156,39 +173,113 @@ impl Consumer {
         }
     }
 
+    /// Rolls a counter up, unless it is another server's and needs nothing, and puts it back where it is not done with.
+    async fn roll_up_counter(
+        &self,
+        durable: &DurableNamespace,
+        counter: &CounterKey,
+        period: Duration,
+    ) -> aggregation::Result<One> {
+        let owned = self.ownership.owns(counter);
+        if !owned {
+            match self.is_served_elsewhere(durable, counter).await {
+                Ok(true) => {
+                    self.guests.left(&counter.name);
+                    return Ok(One::Left);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    let failed = Err(error.into());
+                    self.put_back(durable, counter, owned, &failed);
+                    return failed.map(|_| One::Left);
+                }
+            }
+        }
+        let rolled_up = roll_up(&durable.dataset, durable.cache.as_deref(), &self.budget, counter).await;
+        self.put_back(durable, counter, owned, &rolled_up);
+        rolled_up.map(|rolled_up| One::RolledUp { rolled_up, is_duplicate: is_duplicate(&rolled_up, period) })
+    }
+
+    async fn is_served_elsewhere(&self, durable: &DurableNamespace, counter: &CounterKey) -> store::Result<bool> {
+        let row = durable.dataset.rollups.read(counter).await?;
+        let now = durable.dataset.clock.clock().now();
+        let recent = durable.dataset.slices().boundary(now).minus(durable.settings.queue.coalesce);
+        Ok(self.guests.is_served(&counter.name, row.as_ref(), durable.settings.cardinality, recent))
+    }
+
     /// Puts the counter back on its queue where it is not done with.
-    fn put_back(&self, durable: &DurableNamespace, counter: &CounterKey, result: &aggregation::Result<RolledUp>) {
-        // When draining, the counter is left to the sweep of the server that starts next.
+    fn put_back(
+        &self,
+        durable: &DurableNamespace,
+        counter: &CounterKey,
+        owned: bool,
+        result: &aggregation::Result<RolledUp>,
+    ) {
+        // When draining, the counter is left to the sweeps of the servers that go on, or of the one that starts next.
         if *self.phase.borrow() == Phase::Drain {
             return;
         }
         let unrolled = result.as_ref().map_or(true, RolledUp::is_unrolled);
-        let owned = durable.settings.cardinality == Cardinality::High || (self.owns)(counter);
-        if unrolled && owned {
-            // When its queue is full, it is left to this server's sweep: the queue counts what it refuses.
+        if !owned {
+            let rolled_up = result.as_ref().ok().and_then(RolledUp::checkpoint);
+            let stays = unrolled && {
+                let until = self.guests.stays_until(&counter.name, acknowledged_until(&durable.dataset));
+                rolled_up.is_none_or(|checkpoint| checkpoint.last_rollup_ts < until)
+            };
+            if !stays || self.queues.insert(&counter.name).is_err() {
+                self.guests.left(&counter.name);
+            }
+        } else if unrolled {
+            // When its queue is full, it is left to a sweep: the queue counts what it refuses.
             let _ = self.queues.insert(&counter.name);
-        } else if owned
-            && durable.settings.cardinality == Cardinality::Low
-            && !matches!(result, Ok(RolledUp::NeverWritten))
-        {
+        } else if durable.settings.cardinality == Cardinality::Low && !matches!(result, Ok(RolledUp::NeverWritten)) {
             self.queues.circulate(&counter.name);
         }
     }
 }
 
+/// Whether the checkpoint that a rollup went on from is too young to be this consumer's own: another server rolls the counter
+/// up as well.
+fn is_duplicate(rolled_up: &RolledUp, period: Duration) -> bool {
+    match rolled_up {
+        RolledUp::NeverWritten => false,
+        // Another went further already.
+        RolledUp::Unchanged { .. } => true,
+        RolledUp::Advanced { checkpoint, from, .. } => {
+            from.is_some_and(|from| checkpoint.last_rollup_ts.since(from) < period / 2)
+        }
+    }
+}
+
+/// What became of a counter.
+enum One {
+    /// It was rolled up.
+    RolledUp { rolled_up: RolledUp, is_duplicate: bool },
+    /// It is its owner's, and done with here.
+    Left,
+}
+
 /// What became of a batch.
 #[derive(Default)]
 struct Done {
+    rolled_up: u64,
+    duplicates: u64,
     events: u64,
     failed: u64,
     last_failure: Option<(CounterKey, aggregation::Error)>,
 }
 
 impl Done {
-    fn and(mut self, one: Result<RolledUp, (CounterKey, aggregation::Error)>) -> Self {
+    fn and(mut self, one: Result<One, (CounterKey, aggregation::Error)>) -> Self {
         match one {
-            Ok(RolledUp::Advanced { events, .. }) => self.events += events,
-            Ok(_) => {}
+            Ok(One::RolledUp { rolled_up, is_duplicate }) => {
+                self.rolled_up += 1;
+                self.duplicates += u64::from(is_duplicate);
+                if let RolledUp::Advanced { events, .. } = rolled_up {
+                    self.events += events;
+                }
+            }
+            Ok(One::Left) => {}
             Err(failure) => {
                 self.failed += 1;
                 self.last_failure = Some(failure);

@@ -49,6 +49,7 @@ pub struct Run {
     sidecars: Mutex<Vec<Arc<Sidecar>>>,
     rollups: Mutex<[Option<Arc<Rollup>>; ROLLUP_SLOTS]>,
     processes: AtomicUsize,
+    endpoint_changes: AtomicUsize,
     /// No new requests, no new disturbances.
     quiet: AtomicBool,
 }
@@ -71,13 +72,24 @@ impl Run {
         rollups.iter().enumerate().filter_map(|(slot, rollup)| Some((slot, rollup.clone()?))).collect()
     }
 
-    fn set_rollup(&self, slot: usize, rollup: Option<Arc<Rollup>>) {
+    fn set_rollup(self: &Arc<Self>, slot: usize, rollup: Option<Arc<Rollup>>) {
         self.rollups.lock().unwrap()[slot] = rollup;
-        // Each server is told of all: in production by the endpoints of its configuration.
-        let names: Vec<String> = self.rollups().iter().map(|(slot, _)| processes::slot_name(*slot)).collect();
-        for (_, rollup) in self.rollups() {
-            rollup.server.set_servers(names.clone());
+        // Each server is told of all by its configuration, which comes when it comes.
+        for (slot, rollup) in self.rollups() {
+            let run = self.clone();
+            let late =
+                Random::stream(self.plan.seed, "endpoints", self.endpoint_changes() * 64 + slot).millis(0, 1_500);
+            spawn_local(async move {
+                if !run.is_quiet() {
+                    tokio::time::sleep(late).await;
+                }
+                rollup.learn_endpoints(&run).await;
+            });
         }
+    }
+
+    fn endpoint_changes(&self) -> usize {
+        self.endpoint_changes.fetch_add(1, Ordering::Relaxed)
     }
 
     fn sidecar(&self, index: usize) -> Arc<Sidecar> {
@@ -138,6 +150,7 @@ async fn begin(plan: Plan, broken: Option<Break>, world: Arc<World>) -> Arc<Run>
         sidecars: Mutex::default(),
         rollups: Mutex::default(),
         processes: AtomicUsize::new(0),
+        endpoint_changes: AtomicUsize::new(0),
         quiet: AtomicBool::new(false),
         plan,
     });

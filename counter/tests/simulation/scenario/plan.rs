@@ -137,16 +137,16 @@ impl Plan {
     }
 
     /// The documents of both namespaces in one generation.
-    pub fn configurations(&self, generation: &Generation) -> Vec<NamespaceConfiguration> {
+    pub fn configurations(&self, generation: &Generation, rollup_endpoints: &[String]) -> Vec<NamespaceConfiguration> {
         let configuration = |(namespace, accuracy): &(&str, Accuracy)| NamespaceConfiguration {
             namespace: NamespaceName::new(namespace).expect("a valid name"),
             region: "dc1".into(),
-            counting: Counting::Durable(Box::new(self.durable(*accuracy, generation))),
+            counting: Counting::Durable(Box::new(self.durable(*accuracy, generation, rollup_endpoints))),
         };
         NAMESPACES.iter().map(configuration).collect()
     }
 
-    fn durable(&self, accuracy: Accuracy, generation: &Generation) -> Durable {
+    fn durable(&self, accuracy: Accuracy, generation: &Generation, rollup_endpoints: &[String]) -> Durable {
         let storage = DatasetStorage::Memory { dataset: "dataset".into() };
         Durable {
             accuracy,
@@ -154,7 +154,7 @@ impl Plan {
             cache: Some(CacheStorage::Memory),
             events: storage.clone(),
             rollups: storage,
-            rollup_endpoints: Vec::new(),
+            rollup_endpoints: rollup_endpoints.to_vec(),
             queue: Queue {
                 num_queues: generation.num_queues,
                 coalesce: generation.coalesce,

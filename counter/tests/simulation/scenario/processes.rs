@@ -86,8 +86,13 @@ impl Base {
             let durable = DurableNamespace { settings, dataset: self.dataset.clone(), cache: Some(self.cache.clone()) };
             Namespace { configuration: Arc::new(configuration), counting: NamespaceStores::Durable(Box::new(durable)) }
         };
-        run.plan.configurations(generation).into_iter().map(namespace).collect()
+        run.plan.configurations(generation, &rollup_endpoints(run)).into_iter().map(namespace).collect()
     }
+}
+
+/// The rollup servers that are there, as a configuration names them.
+fn rollup_endpoints(run: &Run) -> Vec<String> {
+    run.rollups().iter().map(|(slot, _)| format!("{}.rollup:7787", slot_name(*slot))).collect()
 }
 
 /// A sidecar.
@@ -140,6 +145,7 @@ impl Sidecar {
 pub struct Rollup {
     pub base: Base,
     pub server: Arc<RollupServer>,
+    stopping: AtomicBool,
 }
 
 impl Rollup {
@@ -155,15 +161,24 @@ impl Rollup {
             let sweeping = server.clone();
             base.spawn(async move { sweeping.keep_swept().await });
         }
-        Arc::new(Self { base, server })
+        Arc::new(Self { base, server, stopping: AtomicBool::new(false) })
     }
 
     pub async fn reload(&self, run: &Run, generation: &Generation) {
         self.server.serve(self.base.namespaces(run, &given(run, generation))).await;
     }
 
+    /// The same configuration, but for the rollup servers that are there now.
+    pub async fn learn_endpoints(&self, run: &Run) {
+        if !self.stopping.load(Ordering::Relaxed) && !self.base.process.has_crashed() {
+            let generation = run.plan.generations[self.base.generation.load(Ordering::Relaxed)];
+            self.reload(run, &generation).await;
+        }
+    }
+
     /// Ends as on SIGTERM: what is queued is rolled up.
     pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         self.server.drain().await;
         self.base.end_tasks();
     }
