@@ -10,8 +10,9 @@
 //! - `methods`: the seven methods, the same for both, over the engine;
 //! - `errors` and `fields`: what the engine's refusals and the request's fields mean on the wire.
 //!
-//! On the other side [`rollup_endpoint`]: where touched counters leave the process. Beside them [`metrics`] and [`traces`]; the admin pages are [`tallyman_daemon::admin`]. This crate opens no store and reads no configuration: whoever
-//! assembles a process hands it a service.
+//! On the other side [`rollup_endpoint`]: where touched counters leave the process. Beside them [`metrics`] and [`traces`]; the
+//! admin pages are [`tallyman_daemon::admin`]. This library opens no store and reads no configuration: whoever assembles a
+//! process hands it a service, as the binary `tallyman-sidecar` and `tallyman standalone` do.
 
 mod deadline;
 mod dispatch;
