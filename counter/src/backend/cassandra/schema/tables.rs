@@ -24,16 +24,22 @@ const EVENTS_PREFIX: &str = "events_";
 /// A dataset, as part of what ids follow from: they are Tallyman's own, and differ from keyspace to keyspace.
 const ID_SPACE: &str = "tallyman.dev/table";
 
-/// The name of the events table of the slice that starts at `start`.
+/// The name of the events table of the slice that starts at `start`. No name has a minus sign: `m` stands for it.
 #[must_use]
 pub fn events_name(start: Timestamp) -> String {
-    format!("{EVENTS_PREFIX}{}", seconds(start))
+    let seconds = seconds(start);
+    let sign = if seconds < 0 { "m" } else { "" };
+    format!("{EVENTS_PREFIX}{sign}{}", seconds.unsigned_abs())
 }
 
 /// The start of the slice whose events table has this name.
 #[must_use]
 pub fn events_start(table: &str) -> Option<Timestamp> {
-    let seconds: i64 = table.strip_prefix(EVENTS_PREFIX)?.parse().ok()?;
+    let seconds = table.strip_prefix(EVENTS_PREFIX)?;
+    let seconds: i64 = match seconds.strip_prefix('m') {
+        Some(before) => -before.parse::<i64>().ok()?,
+        None => seconds.parse().ok()?,
+    };
     let start = Timestamp::from_micros(seconds.checked_mul(MICROS_PER_SECOND)?);
     (events_name(start) == table).then_some(start)
 }
