@@ -3,27 +3,28 @@
 //! On several, the increment goes to all that answer, without making the counter where it is absent: only then does a miss show
 //! what a replica has forgotten. What a miss means:
 //!
-//! - All replicas answered, and none has the counter: it is new. Each makes it at the delta or, where another process was
-//!   quicker, adds the delta; so processes that make one counter at the same time end with the same sum everywhere.
-//! - Another replica has it, and made it just now: the same, for the replicas that are not so far yet.
-//! - Another replica has it, longer since, or the one that missed has begun another life: it is copied from the other one.
-//! - The others do not answer: it is made, marked as provisional. Whatever a replica knows that comes back is right then.
+//! - All replicas answered, and none has the counter: it is new. That it is about to be made is announced on all of them, for a
+//!   few seconds; then each makes it at the delta or, where another process was quicker, adds the delta. So processes that make
+//!   one counter at the same time end with the same sum everywhere.
+//! - Another replica has it, and here it is announced: this one has forgotten nothing since before the counter was made, it is
+//!   only not so far yet. It makes the counter, or adds, just so.
+//! - Another replica has it, and here it is not announced: this one has forgotten it. It is copied from the other one.
+//! - Others do not answer: it is made, marked as provisional. Whatever a replica knows that comes back is right then.
 
 use std::time::Duration;
 
-use memcache::exp::{Arithmetic, Get, Meta};
+use memcache::exp::{Arithmetic, Get, Set};
 
 use super::answer;
 use super::best_effort::Shared;
 use super::cluster::Place;
 use super::copies::Copy;
 use super::encoding;
-use super::health::Life;
 use super::server::Reply;
 use crate::store::{Error, Result};
 
-/// A counter that was made no longer ago than this may still be in the making elsewhere.
-const IN_THE_MAKING: Duration = Duration::from_secs(2);
+/// For how long a counter that is announced may be in the making. Longer than increments that cross on the way take.
+const ANNOUNCED_SECONDS: u32 = 5;
 
 /// An add of `delta` to the counter of `key`.
 #[derive(Clone, Copy)]
@@ -92,14 +93,6 @@ impl Adding<'_> {
         // Where nobody answers, all are tried.
         let all_are_down = places.iter().all(|&place| health(place).is_down());
         let answering = |place: &Place| all_are_down || !health(*place).is_down();
-        for &place in places.iter().filter(|place| answering(place)) {
-            if health(place).is_unmet()
-                && let Ok(life) = self.shared.cluster.server(place).life().await
-            {
-                health(place).met(life);
-            }
-        }
-        let lives: Vec<Option<Life>> = places.iter().map(|&place| health(place).settled_life()).collect();
         let replies: Vec<Option<Reply>> =
             places.iter().map(|place| answering(place).then(|| self.increment(*place))).collect();
         let mut legs = Vec::with_capacity(places.len());
@@ -109,26 +102,41 @@ impl Adding<'_> {
                 None => Leg::NotApplied(Error::Unavailable { reason: "the replica does not answer".to_owned() }),
             });
         }
-        let source = legs.iter().position(|leg| matches!(leg, Leg::Applied(_)));
-        if let Some(source) = source {
-            for (nth, leg) in legs.iter_mut().enumerate() {
-                if matches!(leg, Leg::Absent) && self.is_in_the_making(places[nth], lives[nth], places[source]).await {
-                    *leg = Leg::of(self.make_or_increment(places[nth]).get().await.and_then(answer::incremented));
+        let is_known = legs.iter().any(|leg| matches!(leg, Leg::Applied(_)));
+        if is_known {
+            for (leg, &place) in legs.iter_mut().zip(places) {
+                if matches!(leg, Leg::Absent) && self.is_announced(place).await {
+                    *leg = Leg::of(self.make_or_increment(place).get().await.and_then(answer::incremented));
                 }
             }
-        } else if legs.iter().all(|leg| matches!(leg, Leg::Absent)) {
+        } else {
+            self.make(places, &mut legs).await;
+        }
+        self.settle(places, legs)
+    }
+
+    /// No replica is known to have the counter: makes it where it is absent.
+    async fn make(self, places: &[Place], legs: &mut [Leg]) {
+        if legs.iter().all(|leg| matches!(leg, Leg::Absent)) {
+            let replies: Vec<Reply> = places.iter().map(|&place| self.announce(place)).collect();
+            for (leg, reply) in legs.iter_mut().zip(replies) {
+                if let Err(error) = reply.get().await {
+                    *leg = Leg::NotApplied(error);
+                }
+            }
+        }
+        if legs.iter().all(|leg| matches!(leg, Leg::Absent)) {
             let replies: Vec<Reply> = places.iter().map(|&place| self.make_or_increment(place)).collect();
             for (leg, reply) in legs.iter_mut().zip(replies) {
                 *leg = Leg::of(reply.get().await.and_then(answer::incremented));
             }
-        } else {
-            for (leg, &place) in legs.iter_mut().zip(places) {
-                if matches!(leg, Leg::Absent) {
-                    *leg = Leg::of(self.make_provisionally(place).await);
-                }
+            return;
+        }
+        for (leg, &place) in legs.iter_mut().zip(places) {
+            if matches!(leg, Leg::Absent) {
+                *leg = Leg::of(self.make_provisionally(place).await);
             }
         }
-        self.settle(places, legs)
     }
 
     fn increment(self, place: Place) -> Reply {
@@ -156,22 +164,18 @@ impl Adding<'_> {
         answer::incremented(self.increment(place).get().await?)
     }
 
-    /// Whether the counter is absent at `place` because it is being made right now: its server is in the `life` that it was in
-    /// before the add, and what `other` has was made a moment ago.
-    async fn is_in_the_making(self, place: Place, life: Option<Life>, other: Place) -> bool {
-        if life.is_none() || self.shared.debts.of(place, self.key).is_some() {
+    fn announce(self, place: Place) -> Reply {
+        let announcement = Set::new(encoding::announcement_key(self.key), "1").ttl_raw(ANNOUNCED_SECONDS);
+        self.shared.cluster.server(place).send(self.key, announcement)
+    }
+
+    async fn is_announced(self, place: Place) -> bool {
+        if self.shared.debts.of(place, self.key).is_some() {
             return false;
         }
-        let server = self.shared.cluster.server(place);
-        let Ok(life_now) = server.life().await else { return false };
-        server.health().met(life_now);
-        if life != Some(life_now) {
-            return false;
-        }
-        let age = Get::new(self.key).meta(Meta::NONE.ttl());
-        let item = self.shared.cluster.server(other).send(self.key, age).get().await.and_then(answer::got);
-        let Ok(Some(seconds_left)) = item.map(|item| item.and_then(|item| item.seconds_left)) else { return false };
-        Duration::from_secs(seconds_left.into()) + IN_THE_MAKING >= self.ttl
+        let announcement = Get::new(encoding::announcement_key(self.key));
+        let item = self.shared.cluster.server(place).send(self.key, announcement).get().await.and_then(answer::got);
+        matches!(item, Ok(Some(_)))
     }
 
     fn owe(self, place: Place, may_arrive: bool) {

@@ -190,7 +190,7 @@ impl Shared {
             let server = self.cluster.server(place);
             if server.health().is_down() {
                 // Nothing is cleared anywhere that could not be cleared everywhere.
-                server.life().await?;
+                server.probe().await?;
             }
         }
         let replies: Vec<_> =

@@ -24,6 +24,12 @@ fn hash(text: &str) -> String {
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
 }
 
+/// Where it is announced that the counter of `key` is about to be made. No namespace's name has a `/`, so it is never a
+/// counter's key.
+pub(super) fn announcement_key(key: &str) -> String {
+    format!("new/{}", hash(key))
+}
+
 /// What keys of cached checkpoints begin with. No namespace's name has a `/`, so they are never a counter's key.
 const CACHE_PREFIX: &str = "checkpoint/";
 

@@ -1,7 +1,4 @@
-//! What is known of one server: whether it answers, how far away it is, and which life it is in.
-//!
-//! A memcached that restarted or was flushed has forgotten everything, and does not say so. The first to meet it leaves a mark
-//! there, with a random identity; where the mark is missing or another one, everything before it is gone.
+//! What is known of one server: whether it answers, and how far away it is.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,27 +8,16 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 
-/// After a change of life, how long what another replica made before it may still look newly made.
-const LIFE_SETTLES_AFTER: Duration = Duration::from_secs(4);
 /// The weight of the newest measurement in the running mean of round trips, as 1 / this.
 const ROUND_TRIP_WEIGHT: u32 = 4;
-
-/// The identity of a server's memory, from its start or last flush to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Life(pub u128);
-
-#[derive(Debug, Clone, Copy)]
-struct Met {
-    life: Life,
-    /// When this process saw it begin, by monotonic time; `None` where it is the first one that this process met.
-    since: Option<Duration>,
-}
+/// The first measurements hold the connection's making, and noise.
+const MEASUREMENTS_MIN: u32 = 3;
 
 #[derive(Debug, Default)]
 struct State {
-    round_trip: Option<Duration>,
+    round_trip: Duration,
+    measurements: u32,
     answers_since: Duration,
-    met: Option<Met>,
 }
 
 /// The health of one server, as this process sees it.
@@ -99,48 +85,21 @@ impl Health {
         }
     }
 
-    /// How far away it is: the running mean of its probes' round trips, `None` before the first.
+    /// How far away it is: the running mean of its probes' round trips, once there are enough of them.
     pub(super) fn round_trip(&self) -> Option<Duration> {
-        self.state().round_trip
+        let state = self.state();
+        (state.measurements >= MEASUREMENTS_MIN).then_some(state.round_trip)
     }
 
     /// A probe took `round_trip`.
     pub(super) fn measured(&self, round_trip: Duration) {
         let mut state = self.state();
-        state.round_trip = Some(match state.round_trip {
-            None => round_trip,
-            Some(mean) => (mean * (ROUND_TRIP_WEIGHT - 1) + round_trip) / ROUND_TRIP_WEIGHT,
-        });
-    }
-
-    /// The life that the server is known to be in. Only where it is the first that this process met, or has lasted for long
-    /// enough, does it say that what another replica made lately was made in it.
-    pub(super) fn settled_life(&self) -> Option<Life> {
-        let met = self.state().met?;
-        let settled = met.since.is_none_or(|since| self.clock.monotonic() >= since + LIFE_SETTLES_AFTER);
-        settled.then_some(met.life)
-    }
-
-    /// Whether no life was met yet.
-    pub(super) fn is_unmet(&self) -> bool {
-        self.state().met.is_none()
-    }
-
-    /// The server was seen in `life`. Whether it began another one since it was last seen.
-    pub(super) fn met(&self, life: Life) -> bool {
-        let now = self.clock.monotonic();
-        let mut state = self.state();
-        match state.met {
-            Some(met) if met.life == life => false,
-            Some(_) => {
-                state.met = Some(Met { life, since: Some(now) });
-                true
-            }
-            None => {
-                state.met = Some(Met { life, since: None });
-                false
-            }
-        }
+        state.measurements = state.measurements.saturating_add(1);
+        state.round_trip = match state.measurements {
+            // The second one is the first without the connection's making.
+            0..=2 => round_trip,
+            _ => (state.round_trip * (ROUND_TRIP_WEIGHT - 1) + round_trip) / ROUND_TRIP_WEIGHT,
+        };
     }
 }
 
@@ -162,17 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_life_counts_at_once_and_another_one_only_when_it_has_settled() {
-        let clock = Arc::new(Hand(AtomicU64::new(1_000)));
-        let health = Health::new(clock.clone());
-        assert_eq!(health.settled_life(), None);
-        assert!(!health.met(Life(1)));
-        assert_eq!(health.settled_life(), Some(Life(1)));
-        assert!(health.met(Life(2)), "it began another life");
-        assert_eq!(health.settled_life(), None);
-        assert!(!health.met(Life(2)));
-        clock.0.store(5_001, Ordering::Relaxed);
-        assert_eq!(health.settled_life(), Some(Life(2)));
+    fn the_distance_is_a_running_mean_that_leaves_out_the_first_measurement() {
+        let health = Health::new(Arc::new(Hand(AtomicU64::new(0))));
+        for micros in [90_000, 400] {
+            health.measured(Duration::from_micros(micros));
+            assert_eq!(health.round_trip(), None);
+        }
+        health.measured(Duration::from_micros(800));
+        assert_eq!(health.round_trip(), Some(Duration::from_micros(500)));
     }
 
     #[test]

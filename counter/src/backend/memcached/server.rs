@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memcache::exp::{Get, Op, OpResult, Set};
+use memcache::exp::{Get, Op, OpResult};
 use tokio::sync::{mpsc, oneshot};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::answer;
 use super::connection::{self, Call};
-use super::health::{Health, Life};
+use super::health::Health;
 use crate::clock::Clock;
 use crate::store::{Error, Result};
 
@@ -17,8 +16,8 @@ use crate::store::{Error, Result};
 const CONNECTIONS: usize = 2;
 /// The most calls that wait for a connection.
 const CALLS_WAITING_MAX: usize = 8 * 1024;
-/// Where a server's mark is. No counter's key: those have a `:` or are 32 hexadecimal digits.
-const LIFE_KEY: &str = "tallyman-life";
+/// What a probe asks for, and nobody stores.
+const PROBE_KEY: &str = "tallyman-probe";
 /// How often a server that answers is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How soon a server that does not is probed, first and at most.
@@ -43,7 +42,7 @@ impl Server {
             tokio::spawn(connection::serve(address.clone(), calls, health.clone()));
             sender
         });
-        tokio::spawn(probe(connections[0].downgrade(), health.clone(), clock.clone()));
+        tokio::spawn(keep_probing(connections[0].downgrade(), health.clone(), clock.clone()));
         Self { seed: xxh3_64(address.as_bytes()), address, connections, health }
     }
 
@@ -67,9 +66,9 @@ impl Server {
         send(&self.connections[nth], operation.into())
     }
 
-    /// The life that the server is in, marked as such where it was not. Whether it is the one last seen is up to its health.
-    pub(super) async fn life(&self) -> Result<Life> {
-        life(&self.connections[0]).await
+    /// Asks whether it answers.
+    pub(super) async fn probe(&self) -> Result<()> {
+        probe(&self.connections[0]).await
     }
 }
 
@@ -101,34 +100,19 @@ fn send(connection: &mpsc::Sender<Call>, operation: Op) -> Reply {
     }
 }
 
-async fn life(connection: &mpsc::Sender<Call>) -> Result<Life> {
-    loop {
-        let mark = answer::got(send(connection, Get::new(LIFE_KEY).into()).get().await?)?;
-        if let Some(mark) = mark {
-            let text = std::str::from_utf8(&mark.value).ok();
-            let life = text.and_then(|text| u128::from_str_radix(text, 16).ok());
-            let foreign = || Error::Corrupt { reason: format!("{LIFE_KEY} holds {:?}", mark.value) };
-            return life.map(Life).ok_or_else(foreign);
-        }
-        let life = Life(uuid::Uuid::now_v7().as_u128());
-        let mark = Set::new(LIFE_KEY, format!("{:x}", life.0)).add();
-        if answer::stored(send(connection, mark.into()).get().await?)?.is_some() {
-            return Ok(life);
-        }
-        // Another process was quicker: its mark is read now.
-    }
+async fn probe(connection: &mpsc::Sender<Call>) -> Result<()> {
+    send(connection, Get::new(PROBE_KEY).into()).get().await.map(drop)
 }
 
-/// Measures the round trip to a server, looks at its life, and finds out when it answers again.
-async fn probe(connection: mpsc::WeakSender<Call>, health: Arc<Health>, clock: Arc<dyn Clock>) {
+/// Measures the round trip to a server, and finds out when it answers again.
+async fn keep_probing(connection: mpsc::WeakSender<Call>, health: Arc<Health>, clock: Arc<dyn Clock>) {
     let mut pause = PROBE_DOWN_FIRST;
     loop {
         let Some(connection) = connection.upgrade() else { return };
         let before = clock.monotonic();
         // The connection's task tells the server's health of an answer as well as of a failure.
-        if let Ok(life) = life(&connection).await {
+        if probe(&connection).await.is_ok() {
             health.measured(clock.monotonic().saturating_sub(before));
-            health.met(life);
         }
         drop(connection);
         if health.is_down() {
