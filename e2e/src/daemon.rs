@@ -89,6 +89,19 @@ impl Daemon {
         }
     }
 
+    /// Waits until its readiness page has all of these words; the page.
+    pub fn wait_until_told(&self, words: &[&str]) -> String {
+        let started = now();
+        loop {
+            let answer = get(self.admin, "/readyz").unwrap_or_default();
+            if words.iter().all(|word| answer.contains(word)) {
+                return answer;
+            }
+            assert!(started.elapsed() < PATIENCE, "{} does not say {words:?}: {answer}\n{}", self.name, self.log());
+            std::thread::sleep(POLL);
+        }
+    }
+
     /// Ends it at once (SIGKILL).
     pub fn kill(&mut self) {
         let (mut child, _) = self.running.take().unwrap();

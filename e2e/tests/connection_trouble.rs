@@ -1,0 +1,122 @@
+//! What can be wrong between a sidecar and Cassandra: each is told apart on its readiness page and to its clients, and ends
+//! without a restart when it is mended.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tallyman_api::client::Client;
+use tallyman_e2e::binaries::{Binaries, command};
+use tallyman_e2e::daemon::Daemon;
+use tallyman_servers::{Place, SUPERUSER, Set, Shape};
+
+const ADDRESSES: u8 = 24;
+const NAMESPACE: &str = "plays";
+const DATASET: &str = "troubles";
+/// Nothing listens on port 1 of loopback.
+const NOBODY: &str = "127.0.0.1:1";
+
+/// What a document says of how Cassandra is reached.
+#[derive(Clone)]
+struct Reach<'a> {
+    contact_point: &'a str,
+    local_datacenter: &'a str,
+    credentials_file: Option<&'a Path>,
+}
+
+fn document(reach: &Reach<'_>) -> Value {
+    let mut storage = json!({
+        "type": "CASSANDRA", "cluster": "e2e", "dataset": DATASET, "contact_points": [reach.contact_point],
+        "local_datacenter": reach.local_datacenter,
+    });
+    if let Some(file) = reach.credentials_file {
+        storage["credentials_file"] = json!(file);
+    }
+    json!({"namespace": NAMESPACE, "region": "dc1", "persistence_configuration": [
+        {"id": "COUNTER_ROLLUP", "scope": "dal=counter", "physical_storage": storage, "counter_cardinality": "HIGH",
+         "config": {"counter_type": "ACCURATE"}},
+        {"id": "EVENT_STORAGE", "scope": "dal=ts", "physical_storage": storage, "config": {"accept_limit": "30s"}},
+    ]})
+}
+
+/// Folders with a document each: the sidecar's, and the schema tool's.
+struct Folders {
+    folder: tempfile::TempDir,
+}
+
+impl Folders {
+    fn new() -> Self {
+        let folders = Self { folder: tempfile::tempdir().unwrap() };
+        for name in ["served", "provisioned"] {
+            std::fs::create_dir(folders.path(name)).unwrap();
+        }
+        folders
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// In one step, as a reader may look at any time.
+    fn write(&self, folder: &str, reach: &Reach<'_>) {
+        let beside = self.path("beside");
+        std::fs::write(&beside, document(reach).to_string()).unwrap();
+        std::fs::rename(beside, self.path(folder).join("plays.json")).unwrap();
+    }
+
+    fn credentials(&self, name: &str, username: &str, password: &str) -> PathBuf {
+        let file = self.path(name);
+        std::fs::write(&file, format!("username={username}\npassword={password}\n")).unwrap();
+        file
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts Cassandra: cargo xtask test"]
+async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() {
+    let shape = Shape { auth: true, ..Shape::default() };
+    let servers = Set::start(&Place::named("connection-trouble", ADDRESSES).unwrap(), &shape).unwrap();
+    let contact_point = servers.contact_points();
+    let folders = Folders::new();
+    let (name, password) = SUPERUSER;
+    let right = folders.credentials("right", name, password);
+    let wrong = folders.credentials("wrong", name, "not the password");
+    let sound = Reach { contact_point: &contact_point, local_datacenter: "dc1", credentials_file: Some(&right) };
+
+    let mut sidecar = Daemon::new("sidecar", Binaries::built().sidecar(), &folders.path("served"), &folders.path(""));
+    folders.write("served", &Reach { contact_point: NOBODY, ..sound.clone() });
+    sidecar.start();
+    let client = Client::builder(format!("http://{}", sidecar.listen())).deadline(std::time::Duration::from_secs(1));
+    let client = client.connect().unwrap();
+
+    let troubles = [
+        (Reach { contact_point: NOBODY, ..sound.clone() }, vec!["unreachable contact points", NOBODY]),
+        (Reach { credentials_file: None, ..sound.clone() }, vec!["wrong credentials", "no credentials_file"]),
+        (Reach { credentials_file: Some(&wrong), ..sound.clone() }, vec!["wrong credentials", wrong.to_str().unwrap()]),
+        (Reach { local_datacenter: "dc9", ..sound.clone() }, vec!["wrong datacenter", "dc9", "dc1"]),
+        (sound.clone(), vec!["keyspace", DATASET, "does not exist"]),
+    ];
+    for (reach, words) in troubles {
+        folders.write("served", &reach);
+        let page = sidecar.wait_until_told(&words);
+        assert!(page.contains(&format!("[-]namespace {NAMESPACE} failed: dataset {DATASET}: ")), "{page}");
+        let told = client.add(NAMESPACE, "a", 1).await.unwrap_err().to_string();
+        assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
+    }
+
+    // The keyspace is created, and nothing else changes.
+    folders.write("provisioned", &Reach { credentials_file: None, ..sound });
+    let applied = command(Binaries::built().tallyman())
+        .args(["schema", "apply", "--namespaces-dir"])
+        .arg(folders.path("provisioned"))
+        .arg("--admin-credentials")
+        .arg(&right)
+        .stdin(Stdio::null())
+        .status();
+    assert!(applied.unwrap().success());
+    sidecar.wait_until_ready();
+    client.add(NAMESPACE, "a", 1).await.unwrap();
+    assert!(sidecar.terminate().success());
+}
