@@ -51,7 +51,7 @@ impl Outcome {
 /// Runs all stages, also after one has failed, and prints the summary; whether all went well.
 pub fn run_all(stages: &[Stage]) -> bool {
     let mut summary = Vec::new();
-    let mut servers = Servers::default();
+    let mut servers = Servers::named("xtask-test", ADDRESSES);
     for stage in stages {
         println!("== {}", stage.name);
         let start = now();
@@ -73,12 +73,17 @@ pub fn run_all(stages: &[Stage]) -> bool {
 }
 
 /// The servers of the stage that runs. They end with this value, and before other ones start.
-#[derive(Default)]
 struct Servers {
+    /// Name of their place, and third byte of their addresses.
+    place: (&'static str, u8),
     running: Option<(Shape, Set)>,
 }
 
 impl Servers {
+    fn named(name: &'static str, third_byte: u8) -> Self {
+        Self { place: (name, third_byte), running: None }
+    }
+
     /// Lets just these servers run, none for `None`, and returns the variables by which to find them. A stage that needs the
     /// same as the one before it gets the same.
     fn provide(&mut self, shape: Option<&Shape>) -> Result<Vec<(&'static str, String)>> {
@@ -91,7 +96,8 @@ impl Servers {
             (Some(shape), _) => shape.clone(),
         };
         self.running = None;
-        let set = Set::start(&Place::named("xtask-test", ADDRESSES)?, &shape)?;
+        let (name, third_byte) = self.place;
+        let set = Set::start(&Place::named(name, third_byte)?, &shape)?;
         let variables = variables(&set);
         self.running = Some((shape, set));
         Ok(variables)
@@ -166,6 +172,25 @@ mod tests {
     fn the_total_counts_a_stage_that_failed_without_tests() {
         let outcomes = [outcome(true, 3, 0), outcome(false, 2, 1), outcome(false, 0, 0), outcome(false, 4, 0)];
         assert_eq!(total(outcomes.iter()), Tests { passed: 9, failed: 3 });
+    }
+
+    #[test]
+    #[ignore = "installs and starts memcached: cargo xtask test"]
+    fn stages_with_the_same_servers_share_them_and_they_end_with_the_last() {
+        let runs = |address: &str| std::net::TcpStream::connect(address).is_ok();
+        let mut servers = Servers::named("test-of-xtask", 2);
+        let shape = |memcached| Shape { nodes: 0, memcached, ..Shape::default() };
+        let two = "127.0.2.1:11311,127.0.2.1:11312".to_owned();
+        let expected = vec![(CASSANDRA, String::new()), (MEMCACHED, two)];
+        assert_eq!(servers.provide(Some(&shape(2))).unwrap(), expected);
+        let pids = |servers: &Servers| servers.running.as_ref().unwrap().1.memcached().to_vec();
+        let before = pids(&servers);
+        assert_eq!(servers.provide(Some(&shape(2))).unwrap(), expected);
+        assert_eq!(pids(&servers), before);
+        servers.provide(Some(&shape(1))).unwrap();
+        assert!(runs("127.0.2.1:11311") && !runs("127.0.2.1:11312"));
+        assert_eq!(servers.provide(None).unwrap(), []);
+        assert!(!runs("127.0.2.1:11311"));
     }
 
     #[test]
