@@ -5,10 +5,8 @@ use tallyman_servers::debian::{self, Package};
 
 use crate::process;
 
-const PEERS: &[Package] = &[
-    Package { name: "memcached", sign: "memcached" },
-    Package { name: "redis-server", sign: "redis-server" },
-];
+const PEERS: &[Package] =
+    &[Package { name: "memcached", sign: "memcached" }, Package { name: "redis-server", sign: "redis-server" }];
 
 /// Runs the benchmarks; whether they ended well. With `json`, standard output carries nothing but their lines.
 pub fn run(scenario: Option<String>, json: bool, rest: Vec<String>) -> Result<bool> {
