@@ -98,7 +98,7 @@ impl Collector for EngineCollector {
 
 impl EngineCollector {
     fn encode_datasets(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let datasets = (self.datasets)();
+        let datasets = each_name_once((self.datasets)());
         let offsets = datasets.iter().filter_map(|dataset| {
             let offset = dataset.clock.offset_max()?;
             Some((vec![("dataset", dataset.name.clone())], offset.as_secs_f64()))
@@ -129,6 +129,13 @@ impl EngineCollector {
         });
         family(encoder, SLICES, "Time slices by state", None, slices)
     }
+}
+
+/// Of two datasets of one name, which is reached in two ways then, the one that is worse off: a series is told once.
+fn each_name_once(mut datasets: Vec<Arc<Dataset>>) -> Vec<Arc<Dataset>> {
+    datasets.sort_by_cached_key(|dataset| (dataset.name.clone(), dataset.health().refusal().is_none()));
+    datasets.dedup_by(|next, kept| next.name == kept.name);
+    datasets
 }
 
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {

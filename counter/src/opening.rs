@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use crate::backend::{embedded, memcached, memory};
+use crate::backend::{cassandra, embedded, memcached, memory};
 use crate::clock::Clock;
 use crate::configuration::{CacheStorage, Cassandra, Counting, DatasetStorage, NamespaceConfiguration};
 use crate::dataset::Dataset;
@@ -45,11 +45,17 @@ impl Place {
     fn new(storage: &DatasetStorage, region: &str) -> Self {
         let mut storage = storage.clone();
         if let DatasetStorage::Cassandra(cassandra) = &mut storage {
-            // The name is for messages, and contact points are asked in any order.
+            // It is for messages.
             cassandra.cluster.clear();
-            cassandra.contact_points.sort_unstable();
         }
         Self { storage, region: region.to_owned() }
+    }
+
+    fn reach(&self) -> Option<cassandra::Reach> {
+        match &self.storage {
+            DatasetStorage::Cassandra(cassandra) => Some(cassandra.into()),
+            DatasetStorage::Embedded { .. } | DatasetStorage::Memory { .. } => None,
+        }
     }
 }
 
@@ -72,6 +78,7 @@ pub struct Opener {
     fresh: Mutex<HashMap<Place, AbortHandle>>,
     /// By their replicas.
     memcached: Mutex<HashMap<Vec<Vec<String>>, MemcachedCluster>>,
+    cassandra: Mutex<HashMap<cassandra::Reach, cassandra::Cluster>>,
     /// Tells this process's own stores from those of others.
     process: uuid::Uuid,
 }
@@ -94,6 +101,7 @@ impl Opener {
             datasets: tokio::sync::Mutex::default(),
             fresh: Mutex::default(),
             memcached: Mutex::default(),
+            cassandra: Mutex::default(),
             process: uuid::Uuid::now_v7(),
             clock,
         }
@@ -156,6 +164,8 @@ impl Opener {
             }
             is_kept
         });
+        let reaches: HashSet<_> = datasets.keys().filter_map(Place::reach).collect();
+        self.opened_cassandra().retain(|reach, _| reaches.contains(reach));
         let replicas: HashSet<_> =
             used.iter().filter_map(|namespace| memcached_replicas(&namespace.configuration)).collect();
         self.opened_memcached().retain(|place, _| replicas.contains(&place.as_slice()));
@@ -167,6 +177,18 @@ impl Opener {
         let opened = self.opened_memcached();
         let cluster = memcached_replicas(&namespace.configuration).and_then(|replicas| opened.get(replicas));
         cluster.map_or_else(Vec::new, |opened| opened.cluster.status())
+    }
+
+    /// The cluster that a dataset is in, which is connected to once.
+    fn cassandra(&self, configured: &Cassandra) -> cassandra::Cluster {
+        let reach = cassandra::Reach::from(configured);
+        let mut opened = self.opened_cassandra();
+        opened.entry(reach.clone()).or_insert_with(|| cassandra::Cluster::new(reach)).clone()
+    }
+
+    fn opened_cassandra(&self) -> MutexGuard<'_, HashMap<cassandra::Reach, cassandra::Cluster>> {
+        // Nothing panics while it is held half changed.
+        self.cassandra.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn opened_memcached(&self) -> MutexGuard<'_, HashMap<Vec<Vec<String>>, MemcachedCluster>> {
@@ -231,7 +253,10 @@ impl Opener {
                 let handle = Arc::new(memory::Dataset::new());
                 (dataset, handle.clone(), handle)
             }
-            DatasetStorage::Cassandra(_) => return Err(not_here(configuration, "Cassandra is not supported yet")),
+            DatasetStorage::Cassandra(cassandra) => {
+                let handle = Arc::new(self.cassandra(cassandra).dataset(&cassandra.dataset, &configuration.region));
+                (&cassandra.dataset, handle.clone(), handle)
+            }
         };
         let dataset = Dataset::new(name.clone(), events, rollups, self.clock.clone());
         datasets.insert(place.clone(), dataset.clone());

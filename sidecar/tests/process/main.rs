@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod documents;
+mod keyspace;
 mod options;
 mod reloading;
 mod sidecar;
 mod starting;
+mod unreachable;
