@@ -11,7 +11,7 @@ use tallyman_api::time::Timestamp;
 use crate::counter_path::CounterPath;
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::{replay, standalone};
+use crate::{replay, schema, standalone};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -57,6 +57,11 @@ pub enum Command {
     /// Print a counter's count now and whenever it changes.
     Watch(Watch),
     Replay(Box<replay::Arguments>),
+    /// Show or make what namespaces need in Cassandra: keyspaces, tables, slices, roles.
+    Schema {
+        #[command(subcommand)]
+        command: schema::Command,
+    },
     Standalone(Box<standalone::Arguments>),
     /// Print the completions for a shell.
     ///

@@ -8,6 +8,7 @@ mod counters;
 mod failure;
 mod output;
 mod replay;
+mod schema;
 mod standalone;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Clear(clear) => on_runtime(counters::clear(&clear, format)),
         Command::Watch(watch) => on_runtime(counters::watch(&watch, format)),
         Command::Replay(replay) => on_runtime(replay::run(&replay, format)),
+        Command::Schema { command } => on_runtime(schema::run(command, format)),
         Command::Standalone(standalone) => on_runtime(standalone::run(*standalone, format)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

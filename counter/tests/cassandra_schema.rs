@@ -1,18 +1,21 @@
 //! Schema provisioning against a real Cassandra: `TALLYMAN_CASSANDRA` (comma separated `host:port`), 127.0.0.1:9042 without it.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 #[path = "cassandra_schema/node.rs"]
 mod node;
+#[path = "cassandra_schema/short_slices.rs"]
+mod short_slices;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use scylla::client::session::Session;
 use tallyman_counter::backend::cassandra::schema::ddl::{Ddl, Permit};
-use tallyman_counter::backend::cassandra::schema::plan::{Plan, Refusal, Wanted};
+use tallyman_counter::backend::cassandra::schema::plan::{Plan, Refusal, Wanted, plan};
 use tallyman_counter::backend::cassandra::schema::tables::{self, Table};
-use tallyman_counter::backend::cassandra::schema::{Error, Result, provision, slices};
+use tallyman_counter::backend::cassandra::schema::{Error, Result, provision, read, slices};
 use tallyman_counter::model::{SliceRecord, SliceState, Timestamp};
 
 use node::{Keyspace, session};
@@ -21,7 +24,8 @@ const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn planned(ddl: &Ddl, wanted: &Wanted) -> Result<Plan> {
-    provision::planned(ddl, wanted, true, NOW).await
+    let found = read::found(ddl.session(), wanted, async { Ok(true) }).await?;
+    Ok(plan(wanted, &found, NOW)?)
 }
 
 /// What `tallyman schema apply` does up to the slices.
@@ -38,17 +42,6 @@ fn slice(wanted: &Wanted, index: u32) -> SliceRecord {
     SliceRecord::new(start, start.plus(HOUR), wanted.dataset.time_partition.settings).unwrap()
 }
 
-/// The cluster's schema version: any schema change makes another.
-async fn version(session: &Session) -> uuid::Uuid {
-    session.await_schema_agreement().await.unwrap()
-}
-
-async fn table_names(session: &Session, keyspace: &str) -> Vec<String> {
-    let text = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'");
-    let rows = session.query_unpaged(text, ()).await.unwrap().into_rows_result().unwrap();
-    rows.rows::<(String,)>().unwrap().map(|row| row.unwrap().0).collect()
-}
-
 #[tokio::test]
 #[ignore = "needs Cassandra: cargo xtask servers up"]
 async fn provisioning_twice_changes_nothing_the_second_time() {
@@ -59,7 +52,7 @@ async fn provisioning_twice_changes_nothing_the_second_time() {
     assert_eq!((again.provisioning.as_slice(), again.notes.as_slice()), (&[][..], &[][..]));
     let record = slice(&wanted, 0);
     slices::create(&ddl, &keyspace.name, "dc1", &record).await.unwrap();
-    let names = table_names(ddl.session(), &keyspace.name).await;
+    let names = keyspace.tables().await;
     assert_eq!(names, ["dataset_owner", "events_0", "rollup", "slices"]);
     for name in names {
         let found = keyspace.table(&name).await;
@@ -114,7 +107,7 @@ async fn creates_of_one_table_sent_at_once_past_every_check_make_the_same_table(
     for created in futures::future::join_all(creates).await {
         created.unwrap();
     }
-    version(ddl.session()).await;
+    ddl.session().await_schema_agreement().await.unwrap();
     assert_eq!(table.differs(&keyspace.table("events_0").await), None);
     keyspace.drop().await;
 }
@@ -129,7 +122,7 @@ async fn somebody_elses_keyspace_or_table_is_refused_and_left_as_it_is() {
     keyspace.run(&format!("CREATE TABLE {name}.rollup (id uuid PRIMARY KEY)")).await;
     let refused = provisioned(&ddl, &wanted).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::ForeignKeyspace { .. })), "{refused}");
-    assert_eq!(table_names(ddl.session(), name).await, ["rollup"]);
+    assert_eq!(keyspace.tables().await, ["rollup"]);
 
     keyspace.run(&format!("DROP TABLE {name}.rollup")).await;
     provisioned(&ddl, &wanted).await.unwrap();
@@ -140,7 +133,7 @@ async fn somebody_elses_keyspace_or_table_is_refused_and_left_as_it_is() {
     assert!(refused.to_string().starts_with(&format!("table {name}.events_0 is not touched")), "{refused}");
     let refused = slices::set_state(&ddl, name, "dc1", Timestamp::EPOCH, SliceState::Dropped).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::ForeignTable { .. })), "{refused}");
-    assert!(table_names(ddl.session(), name).await.contains(&"events_0".to_owned()), "not dropped either");
+    assert!(keyspace.tables().await.contains(&"events_0".to_owned()), "not dropped either");
     keyspace.drop().await;
 }
 
@@ -195,7 +188,7 @@ async fn the_first_record_of_a_slice_wins_and_its_state_never_goes_back() {
         assert_eq!(read[0].state, expected, "after {asked:?}");
     }
     slices::create(&ddl, name, "dc1", &first).await.unwrap();
-    assert!(!table_names(ddl.session(), name).await.contains(&"events_0".to_owned()), "a dropped slice stays dropped");
+    assert!(!keyspace.tables().await.contains(&"events_0".to_owned()), "a dropped slice stays dropped");
     let missing = slices::set_state(&ddl, name, "dc1", NOW, SliceState::Closed).await.unwrap_err();
     assert!(matches!(missing, Error::MissingSlice { slice_start } if slice_start == NOW), "{missing}");
     assert_eq!(slices::read(ddl.session(), name, "dc2").await.unwrap(), []);
@@ -211,7 +204,7 @@ async fn a_creation_and_a_drop_that_were_cut_short_are_finished_by_the_next_call
     let (name, record) = (&keyspace.name, slice(&wanted, 0));
     keyspace.run(&slices::insert_text(name, "dc1", &record).to_string()).await;
     slices::create(&ddl, name, "dc1", &record).await.unwrap();
-    assert!(table_names(ddl.session(), name).await.contains(&"events_0".to_owned()));
+    assert!(keyspace.tables().await.contains(&"events_0".to_owned()));
 
     keyspace.run(&slices::update_text(name, "dc1", record.start, SliceState::Dropped).to_string()).await;
     let counting = Arc::new(Counting::default());
@@ -220,7 +213,7 @@ async fn a_creation_and_a_drop_that_were_cut_short_are_finished_by_the_next_call
         slices::set_state(&ddl, name, "dc1", record.start, SliceState::Dropped).await.unwrap();
         assert_eq!(counting.asked.load(Ordering::Relaxed), changes, "dropped once");
     }
-    assert!(!table_names(ddl.session(), name).await.contains(&"events_0".to_owned()));
+    assert!(!keyspace.tables().await.contains(&"events_0".to_owned()));
     keyspace.drop().await;
 }
 
@@ -232,7 +225,7 @@ async fn nothing_is_changed_without_a_permit() {
     let denied = ddl.clone().with_permit(Arc::new(Denied));
     let error = provisioned(&denied, &wanted).await.unwrap_err();
     assert_eq!(error.to_string(), "no schema change is made: another is the leader");
-    assert_eq!(table_names(ddl.session(), &keyspace.name).await, Vec::<String>::new());
+    assert_eq!(keyspace.tables().await, Vec::<String>::new());
     provisioned(&ddl, &wanted).await.unwrap();
     let error = slices::create(&denied, &keyspace.name, "dc1", &slice(&wanted, 0)).await.unwrap_err();
     assert!(matches!(error, Error::NotPermitted(_)), "{error}");

@@ -11,5 +11,6 @@ mod memcached;
 mod process;
 mod promises;
 mod quick_start;
+mod schema;
 mod server;
 mod traces;

@@ -12,9 +12,13 @@ use tallyman_counter::backend::cassandra::schema::tables::FoundTable;
 use tallyman_counter::configuration::NamespaceConfiguration;
 use tallyman_counter::retention::Ahead;
 
-pub async fn session() -> Session {
+pub fn contact_points() -> Vec<String> {
     let nodes = std::env::var("TALLYMAN_CASSANDRA").unwrap_or_else(|_| "127.0.0.1:9042".to_owned());
-    SessionBuilder::new().known_nodes(nodes.split(',')).build().await.unwrap()
+    nodes.split(',').map(str::to_owned).collect()
+}
+
+pub async fn session() -> Session {
+    SessionBuilder::new().known_nodes(contact_points()).build().await.unwrap()
 }
 
 /// A keyspace that no other test has.
@@ -51,7 +55,7 @@ impl Keyspace {
                 {{"id": "EVENT_STORAGE", {storage}, "config": {{}}}}]}}"#
         );
         Wanted {
-            dataset: requested([&NamespaceConfiguration::from_json(&document).unwrap()]).unwrap().remove(0),
+            dataset: requested([&NamespaceConfiguration::from_json(&document).unwrap()]).datasets.remove(0),
             replication: Replication::from([(self.datacenter.clone(), self.factor)]),
             owner: Some("tests".to_owned()),
             role: None,
@@ -70,6 +74,12 @@ impl Keyspace {
 
     pub async fn table(&self, name: &str) -> FoundTable {
         read::table(&self.session, &self.name, name).await.unwrap().unwrap()
+    }
+
+    pub async fn tables(&self) -> Vec<String> {
+        let text = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{}'", self.name);
+        let rows = self.session.query_unpaged(text, ()).await.unwrap().into_rows_result().unwrap();
+        rows.rows::<(String,)>().unwrap().map(|row| row.unwrap().0).collect()
     }
 
     pub async fn drop(self) {

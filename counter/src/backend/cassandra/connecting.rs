@@ -94,7 +94,7 @@ async fn each_by_itself(reach: &Reach, profiles: &Profiles, refusal: Refusal) ->
 }
 
 /// A session by way of these contact points. The outer error is about what we were given to connect with.
-async fn session(
+pub(super) async fn session(
     reach: &Reach,
     profiles: &Profiles,
     contact_points: &[String],

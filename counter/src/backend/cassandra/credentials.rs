@@ -7,13 +7,13 @@ use scylla::authentication::{AuthError, AuthenticatorProvider, AuthenticatorSess
 
 /// What a credentials file says.
 #[derive(Clone, PartialEq, Eq)]
-struct Credentials {
-    username: String,
-    password: String,
+pub(super) struct Credentials {
+    pub username: String,
+    pub password: String,
 }
 
 /// Reads `username=…` and `password=…`, each on a line of its own; a value is all that follows the `=`.
-fn parse(text: &str) -> Result<Credentials, String> {
+pub(super) fn parse(text: &str) -> Result<Credentials, String> {
     let (mut username, mut password) = (None, None);
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let (name, slot) = match line.split_once('=') {

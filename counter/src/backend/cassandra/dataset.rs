@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Cluster;
+use super::schema::ddl::{Ddl, Permit};
 use super::statements::Statements;
 use super::writer::{WriteStatistics, Writer};
+use crate::store;
 
 /// One dataset (keyspace) of a [`Cluster`] in one region: an event store and a rollup store. Clones share their queues.
 #[derive(Clone)]
@@ -15,6 +17,7 @@ pub struct Dataset {
     pub(super) region: Arc<str>,
     pub(super) statements: Arc<Statements>,
     pub(super) writer: Arc<Writer>,
+    permit: Option<Arc<dyn Permit>>,
 }
 
 impl fmt::Debug for Dataset {
@@ -31,7 +34,29 @@ impl Dataset {
     pub(super) fn new(cluster: Cluster, keyspace: &str, region: &str) -> Self {
         let statements = Arc::new(Statements::new(keyspace.to_owned(), cluster.profiles().writing.clone()));
         let writer = Writer::new(cluster.clone(), keyspace.to_owned(), region.to_owned(), statements.clone());
-        Self { cluster, keyspace: keyspace.into(), region: region.into(), statements, writer: Arc::new(writer) }
+        Self {
+            cluster,
+            keyspace: keyspace.into(),
+            region: region.into(),
+            statements,
+            writer: Arc::new(writer),
+            permit: None,
+        }
+    }
+
+    /// The same dataset, whose slices are created and dropped only with a permit.
+    #[must_use]
+    pub fn with_permit(self, permit: Arc<dyn Permit>) -> Self {
+        Self { permit: Some(permit), ..self }
+    }
+
+    /// What runs its schema changes.
+    pub(super) fn ddl(&self) -> store::Result<Ddl> {
+        let ddl = Ddl::new(self.cluster.session()?);
+        Ok(match &self.permit {
+            Some(permit) => ddl.with_permit(permit.clone()),
+            None => ddl,
+        })
     }
 
     /// Whether the dataset can be used now. Asks the cluster for its schema.

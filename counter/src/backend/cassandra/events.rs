@@ -10,7 +10,6 @@ use scylla::statement::prepared::PreparedStatement;
 use super::clocks;
 use super::dataset::Dataset;
 use super::error;
-use super::schema::ddl::Ddl;
 use super::schema::slices;
 use super::values;
 use crate::model::{Event, EventKey, SliceRecord, SliceState, Timestamp, Token};
@@ -85,12 +84,12 @@ impl EventStore for Dataset {
     }
 
     async fn create_slice(&self, record: SliceRecord) -> Result<()> {
-        let ddl = Ddl::new(self.cluster.session()?);
+        let ddl = self.ddl()?;
         Ok(slices::create(&ddl, &self.keyspace, &self.region, &record).await?)
     }
 
     async fn set_slice_state(&self, slice_start: Timestamp, state: SliceState) -> Result<()> {
-        let ddl = Ddl::new(self.cluster.session()?);
+        let ddl = self.ddl()?;
         slices::set_state(&ddl, &self.keyspace, &self.region, slice_start, state).await?;
         if state == SliceState::Dropped {
             self.statements.forget_events(slice_start);

@@ -19,7 +19,7 @@ pub mod plan;
 pub mod provision;
 mod query;
 pub mod read;
-mod roles;
+pub mod roles;
 pub mod slices;
 pub mod tables;
 

@@ -1,6 +1,7 @@
 //! From namespace documents to what they ask of their datasets. Pure.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
 use crate::configuration::{Cassandra, Counting, DatasetStorage, NamespaceConfiguration, Retention, TimePartition};
@@ -51,24 +52,42 @@ pub struct Disagreement {
     pub second_value: String,
 }
 
-/// The datasets in Cassandra that these namespaces ask for, by cluster and keyspace. Namespaces without one ask for nothing.
-///
-/// # Errors
-/// When namespaces that share a dataset do not agree.
-pub fn requested<'a>(
-    namespaces: impl IntoIterator<Item = &'a NamespaceConfiguration>,
-) -> Result<Vec<Requested>, Box<Disagreement>> {
-    let mut datasets: BTreeMap<(String, String), Requested> = BTreeMap::new();
+/// What namespaces ask of Cassandra.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Requests {
+    /// The datasets whose namespaces agree, by cluster and keyspace.
+    pub datasets: Vec<Requested>,
+    /// For each of the others, the first disagreement.
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// The datasets in Cassandra that these namespaces ask for. Namespaces that are kept elsewhere ask for nothing.
+#[must_use]
+pub fn requested<'a>(namespaces: impl IntoIterator<Item = &'a NamespaceConfiguration>) -> Requests {
+    let mut datasets: BTreeMap<(String, String), Result<Requested, Disagreement>> = BTreeMap::new();
     for configuration in namespaces {
         let Counting::Durable(durable) = &configuration.counting else { continue };
         let DatasetStorage::Cassandra(cassandra) = &durable.events else { continue };
         let one = request(configuration, cassandra, durable.time_partition, durable.retention);
         match datasets.entry((one.cluster.clone(), one.keyspace.clone())) {
-            std::collections::btree_map::Entry::Vacant(vacant) => drop(vacant.insert(one)),
-            std::collections::btree_map::Entry::Occupied(mut occupied) => join(occupied.get_mut(), one)?,
+            Entry::Vacant(vacant) => drop(vacant.insert(Ok(one))),
+            Entry::Occupied(mut occupied) => {
+                if let Ok(known) = occupied.get_mut()
+                    && let Err(disagreement) = join(known, one)
+                {
+                    drop(occupied.insert(Err(disagreement)));
+                }
+            }
         }
     }
-    Ok(datasets.into_values().collect())
+    let mut requests = Requests::default();
+    for dataset in datasets.into_values() {
+        match dataset {
+            Ok(dataset) => requests.datasets.push(dataset),
+            Err(disagreement) => requests.disagreements.push(disagreement),
+        }
+    }
+    requests
 }
 
 fn request(
@@ -94,10 +113,10 @@ fn request(
     }
 }
 
-fn join(known: &mut Requested, other: Requested) -> Result<(), Box<Disagreement>> {
+fn join(known: &mut Requested, other: Requested) -> Result<(), Disagreement> {
     for ((field, first_value), (_, second_value)) in settings(known).into_iter().zip(settings(&other)) {
         if first_value != second_value {
-            return Err(Box::new(Disagreement {
+            return Err(Disagreement {
                 dataset: known.keyspace.clone(),
                 // Each has at least the namespace that it was made from.
                 first: known.namespaces[0].clone(),
@@ -105,7 +124,7 @@ fn join(known: &mut Requested, other: Requested) -> Result<(), Box<Disagreement>
                 field,
                 first_value,
                 second_value,
-            }));
+            });
         }
     }
     for point in other.contact_points {
@@ -142,22 +161,24 @@ mod tests {
     use super::*;
     use crate::backend::cassandra::schema::plan::tests::{configuration, document};
 
-    #[test]
-    fn namespaces_of_one_dataset_are_asked_for_as_one() {
-        let mut shared = configuration("likes", "plays");
-        let mut edited = document("likes", "plays").replace("127.0.0.1:9042", "127.0.0.9:9042");
-        shared = NamespaceConfiguration::from_json(&edited).unwrap_or(shared);
-        edited.clear();
-        let all = [configuration("plays", "plays"), shared, configuration("other", "other_plays")];
-        let datasets = requested(&all).unwrap();
-        let names: Vec<_> = datasets.iter().map(|dataset| dataset.keyspace.as_str()).collect();
-        assert_eq!(names, ["other_plays", "plays"]);
-        assert_eq!(datasets[1].namespaces.iter().map(NamespaceName::as_str).collect::<Vec<_>>(), ["plays", "likes"]);
-        assert_eq!(datasets[1].contact_points, ["127.0.0.1:9042", "127.0.0.9:9042"]);
+    fn parsed(document: &str) -> NamespaceConfiguration {
+        NamespaceConfiguration::from_json(document).unwrap()
     }
 
     #[test]
-    fn namespaces_of_one_dataset_that_differ_are_refused_with_what_differs() {
+    fn namespaces_of_one_dataset_are_asked_for_as_one() {
+        let elsewhere = parsed(&document("likes", "plays").replace("127.0.0.1:9042", "127.0.0.9:9042"));
+        let requests = requested(&[configuration("plays", "plays"), elsewhere, configuration("other", "other_plays")]);
+        assert_eq!(requests.disagreements, []);
+        let names: Vec<_> = requests.datasets.iter().map(|dataset| dataset.keyspace.as_str()).collect();
+        assert_eq!(names, ["other_plays", "plays"]);
+        let plays = &requests.datasets[1];
+        assert_eq!(plays.namespaces.iter().map(NamespaceName::as_str).collect::<Vec<_>>(), ["plays", "likes"]);
+        assert_eq!(plays.contact_points, ["127.0.0.1:9042", "127.0.0.9:9042"]);
+    }
+
+    #[test]
+    fn namespaces_of_one_dataset_that_differ_are_told_what_in_and_hold_up_no_other_dataset() {
         let cases = [
             ("\"buckets_per_id\": 4", "\"buckets_per_id\": 8", "time_partition.buckets_per_id: 4 and 8"),
             ("\"86400\"", "\"3600\"", "time_partition.seconds_per_slice: 86400 and 3600"),
@@ -165,12 +186,15 @@ mod tests {
             ("604800s", "700000s", "delete_after: 604800s and 700000s"),
         ];
         for (from, to, expected) in cases {
-            let changed = document("likes", "plays").replace(from, to);
-            let changed = NamespaceConfiguration::from_json(&changed).unwrap();
-            let error = requested(&[configuration("plays", "plays"), changed]).unwrap_err().to_string();
-            assert!(
-                error.contains(&format!("plays and likes share dataset plays and differ in {expected}")),
-                "{error}"
+            let changed = parsed(&document("likes", "plays").replace(from, to));
+            let requests = requested(&[configuration("plays", "plays"), changed, configuration("other", "others")]);
+            let told: Vec<_> = requests.disagreements.iter().map(ToString::to_string).collect();
+            assert_eq!(told.len(), 1);
+            let expected = format!("plays and likes share dataset plays and differ in {expected}");
+            assert!(told[0].contains(&expected), "{told:?}");
+            assert_eq!(
+                requests.datasets.iter().map(|dataset| dataset.keyspace.as_str()).collect::<Vec<_>>(),
+                ["others"]
             );
         }
     }

@@ -59,9 +59,15 @@ impl Ddl {
         &self.session
     }
 
-    /// Whom to ask before a change.
-    pub(super) fn permit(&self) -> Option<&dyn Permit> {
-        self.permit.as_deref()
+    /// Whether a change may be made now.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`] when it may not.
+    pub(super) async fn ask_permit(&self) -> Result<()> {
+        match &self.permit {
+            Some(permit) => permit.may_change_schema().await.map_err(Error::NotPermitted),
+            None => Ok(()),
+        }
     }
 
     /// Creates a table unless it is there. Answers whether it was created now.
@@ -130,9 +136,7 @@ impl Ddl {
     }
 
     async fn change(&self, changing: &Changing, statement: &Cql) -> Result<()> {
-        if let Some(permit) = self.permit() {
-            permit.may_change_schema().await.map_err(Error::NotPermitted)?;
-        }
+        self.ask_permit().await?;
         tracing::info!(statement = %statement, "changing the schema");
         let mut run = query::once(statement.to_run(), Consistency::LocalQuorum);
         run.set_request_timeout(Some(CHANGE_LIMIT));

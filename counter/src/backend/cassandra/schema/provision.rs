@@ -1,19 +1,177 @@
-//! Carries a plan out: keyspace, tables, owner and role. Slices are [`retention`](crate::retention)'s, over the dataset's stores.
+//! Carries a plan out: keyspace, tables, owner and role here, slices by [`retention`](crate::retention) over the dataset's stores.
+
+use std::sync::Arc;
 
 use scylla::statement::{Consistency, SerialConsistency};
 
-use super::ddl::Ddl;
-use super::plan::{Action, Plan, Refusal, Step, Wanted, plan};
-use super::{Error, Result, query, read};
-use crate::model::Timestamp;
+use super::ddl::{Ddl, Permit};
+use super::plan::{Action, Plan, Refusal, Replication, Step, Wanted, plan};
+use super::tables::events_start;
+use super::{Error, Result, query, read, roles};
+use crate::backend::cassandra::{Cluster, Reach};
+use crate::clock::Clock;
+use crate::dataset::Dataset;
+use crate::model::SliceState;
+use crate::retention;
+use crate::store::{self, EventStore};
 
-/// Looks at what is there and plans; changes nothing.
-///
-/// # Errors
-/// When it cannot be read, or something is there that is not ours to touch.
-pub async fn planned(ddl: &Ddl, wanted: &Wanted, password_is_right: bool, now: Timestamp) -> Result<Plan> {
-    let found = read::found(ddl.session(), wanted, password_is_right).await?;
-    Ok(plan(wanted, &found, now)?)
+/// Replicas in the local datacenter, where that many nodes are, unless it is said otherwise.
+const FACTOR_USUAL: u32 = 3;
+
+/// Why a dataset is not as it is wanted after all was tried.
+#[derive(Debug, thiserror::Error)]
+pub enum Incomplete {
+    /// Keyspace, tables, owner or role.
+    #[error(transparent)]
+    Schema(#[from] Error),
+    /// Slices: what was created before stays, and a slice that could not be closed is kept.
+    #[error("dataset {dataset}: {source}")]
+    Slices {
+        /// The dataset.
+        dataset: String,
+        /// Why.
+        source: retention::Error,
+    },
+    /// Something else is wanted still: another process is at work on the dataset, or time has gone on.
+    #[error("dataset {dataset}: after everything was done there is still to do: {rest}; run it again")]
+    Unfinished {
+        /// The dataset.
+        dataset: String,
+        /// The statements.
+        rest: String,
+    },
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// The steps that were carried out, but for slices.
+    pub provisioning: Vec<Step>,
+    /// What became of slices.
+    pub slices: retention::Report,
+    /// What differs and is not ours to change.
+    pub notes: Vec<String>,
+}
+
+/// Provisions the datasets of a cluster, logged in as who may.
+pub struct Provisioner {
+    cluster: Cluster,
+    clock: Arc<dyn Clock>,
+    permit: Option<Arc<dyn Permit>>,
+}
+
+impl Provisioner {
+    /// A provisioner; `permit` is asked before each change.
+    #[must_use]
+    pub fn new(cluster: Cluster, clock: Arc<dyn Clock>, permit: Option<Arc<dyn Permit>>) -> Self {
+        Self { cluster, clock, permit }
+    }
+
+    /// The replication for a dataset that is not there, where nothing else is asked for: in the local datacenter, on three
+    /// nodes, or on as many as there are.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked.
+    pub fn usual_replication(&self, local_datacenter: &str) -> store::Result<Replication> {
+        let nodes = read::nodes(self.ddl()?.session()).get(local_datacenter).copied().unwrap_or(0);
+        let factor = u32::try_from(nodes).unwrap_or(u32::MAX).clamp(1, FACTOR_USUAL);
+        Ok(Replication::from([(local_datacenter.to_owned(), factor)]))
+    }
+
+    /// The same for a cluster that is not asked.
+    #[must_use]
+    pub fn replication_without_looking(local_datacenter: &str) -> Replication {
+        Replication::from([(local_datacenter.to_owned(), FACTOR_USUAL)])
+    }
+
+    /// Looks at what is there and plans; changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read, or something is there that is not ours to touch.
+    pub async fn plan(&self, wanted: &Wanted) -> Result<Plan> {
+        let ddl = self.ddl().map_err(unavailable)?;
+        let found = read::found(ddl.session(), wanted, self.password_is_right(wanted)).await?;
+        Ok(plan(wanted, &found, self.clock.now())?)
+    }
+
+    /// Brings a dataset to what is wanted; `progress` is told of each step before it is carried out.
+    ///
+    /// # Errors
+    /// When it is not, or may not be, as it is wanted. Every step can be repeated.
+    pub async fn apply(
+        &self,
+        wanted: &Wanted,
+        progress: &mut (dyn FnMut(&Step) + Send),
+    ) -> std::result::Result<Done, Incomplete> {
+        let planned = self.plan(wanted).await?;
+        let mut done = Done { notes: planned.notes.clone(), ..Done::default() };
+        if planned.is_empty() {
+            return Ok(done);
+        }
+        let ddl = self.ddl().map_err(unavailable)?;
+        for step in planned.provisioning {
+            progress(&step);
+            carry_out(&ddl, wanted, &step).await?;
+            done.provisioning.push(step);
+        }
+        for step in &planned.slices {
+            progress(step);
+        }
+        let dataset = &wanted.dataset.keyspace;
+        let incomplete = |source| Incomplete::Slices { dataset: dataset.clone(), source };
+        done.slices = self.slices(wanted).await.map_err(incomplete)?;
+        let rest = self.plan(wanted).await?;
+        if !rest.is_empty() {
+            let rest: Vec<_> = rest.steps().map(|step| step.cql.to_string()).collect();
+            return Err(Incomplete::Unfinished { dataset: dataset.clone(), rest: rest.join("; ") });
+        }
+        Ok(done)
+    }
+
+    /// Creates, closes and drops the slices whose time has come.
+    async fn slices(&self, wanted: &Wanted) -> std::result::Result<retention::Report, retention::Error> {
+        let requested = &wanted.dataset;
+        let mut handle = self.cluster.dataset(&requested.keyspace, &requested.region);
+        if let Some(permit) = &self.permit {
+            handle = handle.with_permit(permit.clone());
+        }
+        let handle = Arc::new(handle);
+        let (events, rollups) = (handle.clone(), handle.clone());
+        let dataset = Dataset::new(requested.keyspace.clone(), events, rollups, self.clock.clone());
+        dataset.refresh().await?;
+        let created = retention::create_ahead(&dataset, requested.time_partition, wanted.ahead).await?;
+        let report = retention::close_and_drop(&dataset, requested.retention).await?;
+        // What a drop that was cut short, or a creation that came late, left behind.
+        let found = read::found(self.ddl()?.session(), wanted, async { Ok(true) }).await.map_err(store::Error::from)?;
+        let slices = dataset.slices();
+        let dropped = slices.records().iter().filter(|slice| slice.state == SliceState::Dropped);
+        for slice in dropped.filter(|slice| found.tables.keys().any(|name| events_start(name) == Some(slice.start))) {
+            handle.set_slice_state(slice.start, SliceState::Dropped).await?;
+        }
+        Ok(retention::Report { created, ..report })
+    }
+
+    async fn password_is_right(&self, wanted: &Wanted) -> Result<bool> {
+        roles::password_is_right(&Reach {
+            contact_points: wanted.dataset.contact_points.clone(),
+            local_datacenter: wanted.dataset.local_datacenter.clone(),
+            credentials_file: wanted.dataset.credentials_file.clone(),
+            tls_ca_file: wanted.dataset.tls_ca_file.clone(),
+        })
+        .await
+    }
+
+    fn ddl(&self) -> store::Result<Ddl> {
+        let ddl = Ddl::new(self.cluster.session()?);
+        Ok(match &self.permit {
+            Some(permit) => ddl.with_permit(permit.clone()),
+            None => ddl,
+        })
+    }
+}
+
+fn unavailable(error: store::Error) -> Error {
+    Error::Unavailable { doing: "read the schema".to_owned(), reason: error.to_string() }
 }
 
 /// Carries out one step of [`Plan::provisioning`]. A step that was carried out already, by whomever, changes nothing.
@@ -42,9 +200,7 @@ pub async fn carry_out(ddl: &Ddl, wanted: &Wanted, step: &Step) -> Result<()> {
 
 /// Claims the dataset: the first claim wins, across all datacenters.
 async fn claim(ddl: &Ddl, keyspace: &str, claimant: &str, step: &Step) -> Result<()> {
-    if let Some(permit) = ddl.permit() {
-        permit.may_change_schema().await.map_err(Error::NotPermitted)?;
-    }
+    ddl.ask_permit().await?;
     let statement = query::conditional(step.cql.to_run(), Consistency::LocalQuorum, SerialConsistency::Serial);
     query::run(ddl.session(), &format!("claim dataset {keyspace}"), statement).await?;
     match read::owner(ddl.session(), keyspace, Consistency::Serial).await? {

@@ -12,11 +12,15 @@ use super::tables::{Column, FoundTable, KnownOptions, OWNER, Order, Part, SLICES
 use super::{Error, Result, query, roles, slices};
 
 /// Everything that a plan for `wanted` looks at. `password_is_right`: whether the role that is wanted can log in with the password
-/// that is wanted, which only trying tells.
+/// that is wanted, which only trying tells; it is not tried where there is no such role.
 ///
 /// # Errors
 /// When it cannot be read whole.
-pub async fn found(session: &Session, wanted: &Wanted, password_is_right: bool) -> Result<Found> {
+pub async fn found(
+    session: &Session,
+    wanted: &Wanted,
+    password_is_right: impl Future<Output = Result<bool>> + Send,
+) -> Result<Found> {
     let keyspace = &wanted.dataset.keyspace;
     let replication = replication(session, keyspace).await?;
     let tables = tables(session, keyspace).await?;

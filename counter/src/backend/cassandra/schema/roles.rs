@@ -1,6 +1,8 @@
 //! Roles and what they were granted, as the cluster lists them.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use scylla::client::session::Session;
 use scylla::statement::Consistency;
@@ -8,12 +10,19 @@ use scylla::statement::Consistency;
 use super::cql;
 use super::plan::{FoundRole, Permission, Role};
 use super::{Error, Result, query};
+use crate::backend::cassandra::connecting::{self, Profiles};
+use crate::backend::cassandra::credentials::{self, Credentials};
+use crate::backend::cassandra::{Reach, trouble};
 
 /// The role of this name, if it is there.
 ///
 /// # Errors
 /// When it cannot be read: only a role that may describe roles can.
-pub(super) async fn found(session: &Session, role: &Role, password_is_right: bool) -> Result<FoundRole> {
+pub(super) async fn found(
+    session: &Session,
+    role: &Role,
+    password_is_right: impl Future<Output = Result<bool>> + Send,
+) -> Result<FoundRole> {
     let name = cql::string(&role.name);
     let doing = format!("look for role {}", role.name);
     let listed = query::named_rows(session, &doing, listing(format!("LIST ROLES OF {name} NORECURSIVE"))).await;
@@ -30,7 +39,30 @@ pub(super) async fn found(session: &Session, role: &Role, password_is_right: boo
     };
     let flag = |column: &str| row.value(column).and_then(scylla::value::CqlValue::as_boolean).unwrap_or(false);
     let (login, superuser) = (flag("login"), flag("super"));
+    // One that may not log in at all is changed, whatever its password.
+    let password_is_right = login && password_is_right.await?;
     Ok(FoundRole::Present { login, superuser, password_is_right, permissions: permissions(session, &role.name).await? })
+}
+
+/// The role that a credentials file names.
+///
+/// # Errors
+/// What is wrong with the file, without the secret in it.
+pub fn of_file(file: &Path) -> std::result::Result<Role, String> {
+    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let Credentials { username, password } = credentials::parse(&text)?;
+    Ok(Role { name: username, password })
+}
+
+/// Whether one can log in with the credentials file of `reach`.
+pub(super) async fn password_is_right(reach: &Reach) -> Result<bool> {
+    let cannot = |reason| Error::Unavailable { doing: "try the role's password".to_owned(), reason };
+    let profiles = Profiles::new(&reach.local_datacenter);
+    match connecting::session(reach, &profiles, &reach.contact_points).await.map_err(cannot)? {
+        Ok(_) => Ok(true),
+        Err(trouble::Refusal::CredentialsWrong(_)) => Ok(false),
+        Err(refusal) => Err(cannot(trouble::in_words(reach, &[(reach.contact_points.join(", "), refusal)]))),
+    }
 }
 
 /// What a role was granted itself; `None` where the cluster does not ask.

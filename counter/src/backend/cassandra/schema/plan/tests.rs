@@ -41,7 +41,7 @@ fn noon() -> Timestamp {
 
 fn wanted() -> Wanted {
     Wanted {
-        dataset: requested([&configuration("video-plays", "plays")]).unwrap().remove(0),
+        dataset: requested([&configuration("video-plays", "plays")]).datasets.remove(0),
         replication: Replication::from([("dc1".to_owned(), 3)]),
         owner: Some("team-video".to_owned()),
         role: Some(Role { name: "tallyman_plays".to_owned(), password: "se'cret".to_owned() }),
