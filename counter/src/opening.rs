@@ -214,13 +214,16 @@ impl Opener {
 
     /// Names the store that checkpoints come from, on a memcached that others may use as well.
     fn cache_scope(&self, storage: &DatasetStorage, region: &str) -> String {
-        match storage {
-            DatasetStorage::Cassandra(Cassandra { cluster, dataset, .. }) => format!("{cluster}/{dataset}/{region}"),
+        let (dataset, owner) = match storage {
+            DatasetStorage::Cassandra(Cassandra { cluster, dataset, .. }) => (dataset, cluster.clone()),
             // Nobody else has them, and another process that has a dataset of this name has another one.
             DatasetStorage::Embedded { dataset } | DatasetStorage::Memory { dataset } => {
-                format!("{}/{dataset}/{region}", self.process.simple())
+                (dataset, self.process.to_string())
             }
-        }
+        };
+        // Of any text, and of no control characters: hashed, and held apart by one.
+        let place = xxhash_rust::xxh3::xxh3_128(format!("{owner}\0{region}").as_bytes());
+        format!("{dataset}-{place:032x}")
     }
 
     /// Stops keeping datasets fresh. What is open stays open; the stores may be closed now.

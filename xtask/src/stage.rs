@@ -13,7 +13,7 @@ pub struct Stage {
     /// What the summary calls it.
     pub name: &'static str,
     pub action: Action,
-    /// Real servers that must run meanwhile; the stage finds them by [`CASSANDRA`] and [`MEMCACHED`] in its environment.
+    /// Real servers that must run meanwhile; the stage finds them by [`CASSANDRA`] in its environment.
     pub servers: Option<Shape>,
 }
 
@@ -31,8 +31,6 @@ pub enum Action {
 
 /// Variable with the contact points of Cassandra, separated by commas.
 const CASSANDRA: &str = "TALLYMAN_CASSANDRA";
-/// Variable with the addresses of memcached servers, separated by commas.
-const MEMCACHED: &str = "TALLYMAN_MEMCACHED";
 /// Third byte of the addresses of these servers, so that a developer's own and those that tests start run beside them.
 const ADDRESSES: u8 = 1;
 
@@ -105,8 +103,7 @@ impl Servers {
 }
 
 fn variables(servers: &Set) -> Vec<(&'static str, String)> {
-    let memcached: Vec<String> = servers.memcached().iter().map(|server| server.address.to_string()).collect();
-    vec![(CASSANDRA, servers.contact_points()), (MEMCACHED, memcached.join(","))]
+    vec![(CASSANDRA, servers.contact_points())]
 }
 
 #[allow(clippy::disallowed_methods, reason = "shows a person how long a stage took")]
@@ -180,8 +177,7 @@ mod tests {
         let runs = |address: &str| std::net::TcpStream::connect(address).is_ok();
         let mut servers = Servers::named("test-of-xtask", 2);
         let shape = |memcached| Shape { nodes: 0, memcached, ..Shape::default() };
-        let two = "127.0.2.1:11311,127.0.2.1:11312".to_owned();
-        let expected = vec![(CASSANDRA, String::new()), (MEMCACHED, two)];
+        let expected = vec![(CASSANDRA, String::new())];
         assert_eq!(servers.provide(Some(&shape(2))).unwrap(), expected);
         let pids = |servers: &Servers| servers.running.as_ref().unwrap().1.memcached().to_vec();
         let before = pids(&servers);

@@ -24,6 +24,12 @@ const TEST_WORKSPACE: &[&str] = &["test", "--workspace", "--no-fail-fast"];
 const TEST_LIBRARIES: &[&str] = &[
     "test", "--workspace", "--exclude", "tallyman", "--exclude", "tallyman-e2e", "--no-fail-fast", "--", "--include-ignored",
 ];
+/// What must hold on one node and on three.
+#[rustfmt::skip]
+const TEST_CASSANDRA: &[&str] = &[
+    "test", "-p", "tallyman-counter", "--no-fail-fast",
+    "--test", "cassandra_conformance", "--test", "cassandra_schema", "--", "--include-ignored",
+];
 /// One after the other: each starts servers of its own, which take the machine's memory.
 #[rustfmt::skip]
 const TEST_END_TO_END: &[&str] = &[
@@ -41,10 +47,10 @@ const TEST_AT_LENGTH: &[&str] = &[
 const PACKAGES: &[Package] =
     &[Package { name: "redis-server", sign: "redis-server" }, Package { name: "memcached", sign: "memcached" }];
 
-/// Nodes that keep what they acknowledge, and two memcached servers to spread over.
+/// Cassandra nodes that keep what they acknowledge.
 const fn nodes(nodes: u16) -> Shape {
     let commitlog_sync = CommitlogSync::Batch;
-    Shape { nodes, datacenters: 1, auth: false, tls: false, commitlog_sync, memcached: 2 }
+    Shape { nodes, datacenters: 1, auth: false, tls: false, commitlog_sync, memcached: 0 }
 }
 
 const fn cargo(name: &'static str, arguments: &'static [&'static str]) -> Stage {
@@ -94,6 +100,7 @@ pub const FULL: &[Stage] = &[
     DENY_STAGE,
     Stage { name: "servers", action: Action::Install(PACKAGES), servers: None },
     on(nodes(1), cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)])),
+    on(nodes(3), cargo("three Cassandra nodes", TEST_CASSANDRA)),
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
     cargo("end to end, binary", TEST_BINARY),
     cargo("end to end, servers", TEST_END_TO_END),

@@ -48,7 +48,7 @@ impl RollupCacheFactory for Shape {
     const EXPIRY: Duration = Duration::from_secs(2);
 
     async fn fresh(&self) -> Arc<dyn RollupCache> {
-        Arc::new(Cache::new(&self.cluster(), "a-dataset/dc1", Self::EXPIRY))
+        Arc::new(Cache::new(&self.cluster(), "a-dataset", Self::EXPIRY))
     }
 
     async fn pass(&self, span: Duration) {

@@ -64,8 +64,8 @@ impl fmt::Debug for Cache {
 }
 
 impl Cache {
-    /// The cache of `scope` on `cluster`: a name for the stores that its checkpoints come from, so that namespaces of one name
-    /// in different stores never meet. Entries live for `expiry` (at most 30 days) after they were last offered. Spawns a task
+    /// The cache of `scope` on `cluster`: a name without `/` for the store that its checkpoints come from, so that namespaces
+    /// of one name in different stores never meet. Entries live for `expiry` (at most 30 days) after they were last offered. Spawns a task
     /// on the current runtime.
     ///
     /// # Panics

@@ -43,7 +43,7 @@ pub(super) struct CacheKey {
 
 impl CacheKey {
     /// `checkpoint/<scope>/<namespace>:<counter_name>`, where memcached takes that for a key; else `checkpoint/#` and the
-    /// 128-bit hash of it. (No scope is to begin with `#`.)
+    /// 128-bit hash of it. A scope has no `/`, so two of them never make one key.
     pub(super) fn new(scope: &str, counter: &CounterKey) -> Self {
         let plain = format!("{CACHE_PREFIX}{scope}/{}:{}", counter.namespace, counter.name);
         if is_key(&plain) {
@@ -143,9 +143,9 @@ mod tests {
 
     #[test]
     fn checkpoints_have_keys_that_no_counter_has() {
-        assert_eq!(cache_key("plays/dc1", "a").as_str(), "checkpoint/plays/dc1/n-1:a");
+        assert_eq!(cache_key("plays-dc1", "a").as_str(), "checkpoint/plays-dc1/n-1:a");
         for name in ["a b", "ü", &"x".repeat(240)] {
-            let key = cache_key("plays/dc1", name);
+            let key = cache_key("plays-dc1", name);
             assert!(key.as_str().starts_with("checkpoint/#") && key.as_str().len() == 44, "{key:?}");
         }
         assert_ne!(cache_key("a", "a b").as_str(), cache_key("b", "a b").as_str());
