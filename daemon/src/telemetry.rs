@@ -28,9 +28,9 @@ use crate::arguments::{LogFormat, Shared};
 /// The target of the spans of requests, which are exported; their level is DEBUG. Whoever begins spans gives them this target.
 pub const REQUESTS: &str = "tallyman::request";
 
-/// What the store's own library says of its files is for those who ask for it by name; so are the spans of requests, which
-/// are costly even if nothing is logged within them.
-const QUIET: &str = "fjall=warn,lsm_tree=warn,tallyman::request=off";
+/// What the stores' own libraries say of their files and connections is for those who ask for it by name (why a cluster cannot be
+/// reached, our own log tells); so are the spans of requests, which are costly even if nothing is logged within them.
+const QUIET: &str = "fjall=warn,lsm_tree=warn,scylla=off,tallyman::request=off";
 
 /// The instrumentation scope of the spans.
 const SCOPE: &str = "tallyman";

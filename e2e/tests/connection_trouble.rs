@@ -102,7 +102,7 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
         folders.write("served", &reach);
         let page = sidecar.wait_until_told(&words);
         assert!(page.contains(&format!("[-]namespace {NAMESPACE} failed: dataset {DATASET}: ")), "{page}");
-        let told = client.add(NAMESPACE, "a", 1).await.unwrap_err().to_string();
+        let told = client.add(NAMESPACE, "a", 1, None).await.unwrap_err().status().unwrap().message.clone();
         assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
     }
 
@@ -117,6 +117,6 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
         .status();
     assert!(applied.unwrap().success());
     sidecar.wait_until_ready();
-    client.add(NAMESPACE, "a", 1).await.unwrap();
+    client.add(NAMESPACE, "a", 1, None).await.unwrap();
     assert!(sidecar.terminate().success());
 }

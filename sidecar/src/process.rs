@@ -52,8 +52,8 @@ pub async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let mut telling = tokio::spawn(async move { touched.run_until(stopped).await });
     let followed = engine.clone();
     let following = tokio::spawn(async move { followed.follow(loaded).await });
-    let (api, admin) = (listeners.api_address(), listeners.admin_address());
-    tracing::info!(%api, %admin, %name, namespaces_dir = %namespaces_dir.display(), "serving");
+    let (listen, admin) = (listeners.api_address(), listeners.admin_address());
+    tracing::info!(%name, %listen, %admin, namespaces_dir = %namespaces_dir.display(), "serving");
     server.serve(listeners, shutdown).await;
 
     tracing::info!("every request is answered; stopping");

@@ -107,7 +107,7 @@ impl Home {
             let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             let said = lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "serving")?;
             let address = |name: &str| said[name].as_str().unwrap().to_owned();
-            Some((address("api"), address("admin")))
+            Some((address("listen"), address("admin")))
         });
         Sidecar { child, api, admin }
     }
