@@ -290,3 +290,75 @@ fn memcached_replicas(configuration: &NamespaceConfiguration) -> Option<&[Vec<St
 fn not_here(configuration: &NamespaceConfiguration, reason: &'static str) -> Error {
     Error::NotHere { namespace: configuration.namespace.to_string(), reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// A namespace of dataset `d`; nothing listens where its Cassandra would be.
+    fn configuration(name: &str, storage: &str) -> Arc<NamespaceConfiguration> {
+        let document = format!(
+            r#"{{"namespace": "{name}", "region": "r", "persistence_configuration": [
+                {{"id": "CACHE", "scope": "dal=counter", "physical_storage": {{"type": "MEMORY"}}}},
+                {{"id": "COUNTER_ROLLUP", "scope": "dal=counter", "physical_storage": {storage},
+                  "counter_cardinality": "HIGH", "config": {{"counter_type": "EVENTUAL"}}}},
+                {{"id": "EVENT_STORAGE", "scope": "dal=ts", "physical_storage": {storage}, "config": {{}}}}]}}"#
+        );
+        Arc::new(NamespaceConfiguration::from_json(&document).unwrap())
+    }
+
+    fn cassandra(cluster: &str, datacenter: &str) -> String {
+        format!(
+            r#"{{"type": "CASSANDRA", "cluster": "{cluster}", "dataset": "d", "contact_points": ["127.0.0.1:1"],
+                "local_datacenter": "{datacenter}"}}"#
+        )
+    }
+
+    fn opener() -> Opener {
+        Opener::new(Arc::new(SystemClock::new()), None)
+    }
+
+    fn dataset(namespace: &Namespace) -> &Arc<Dataset> {
+        &namespace.durable().unwrap().dataset
+    }
+
+    #[tokio::test]
+    async fn a_dataset_elsewhere_is_opened_once_though_nobody_is_there_and_released_with_its_last_namespace() {
+        let opener = opener();
+        let a = opener.open(configuration("a", &cassandra("one", "dc1"))).await.unwrap();
+        let b = opener.open(configuration("b", &cassandra("another-name", "dc1"))).await.unwrap();
+        let c = opener.open(configuration("c", &cassandra("one", "dc2"))).await.unwrap();
+        assert!(Arc::ptr_eq(dataset(&a), dataset(&b)) && !Arc::ptr_eq(dataset(&a), dataset(&c)));
+        assert!(dataset(&a).health().refusal().is_some());
+        opener.release_unused(&[b.clone(), c.clone()]).await;
+        assert_eq!((opener.datasets().await.len(), opener.opened_cassandra().len()), (2, 2));
+        opener.release_unused(std::slice::from_ref(&c)).await;
+        assert_eq!((opener.datasets().await.len(), opener.opened_cassandra().len()), (1, 1));
+        let released = Arc::downgrade(dataset(&a));
+        drop((a, b));
+        // The task that kept it fresh ends when it is next looked at.
+        while released.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_lives_in_this_process_is_never_released() {
+        let opener = opener();
+        let memory = r#"{"type": "MEMORY", "dataset": "d"}"#;
+        let first = opener.open(configuration("a", memory)).await.unwrap();
+        opener.release_unused(&[]).await;
+        let again = opener.open(configuration("a", memory)).await.unwrap();
+        assert!(Arc::ptr_eq(dataset(&first), dataset(&again)));
+    }
+
+    #[tokio::test]
+    async fn checkpoints_are_cached_in_memory_only_where_this_process_makes_them() {
+        let opener = opener();
+        let here = opener.open(configuration("a", r#"{"type": "MEMORY", "dataset": "d"}"#)).await.unwrap();
+        let elsewhere = opener.open(configuration("b", &cassandra("one", "dc1"))).await.unwrap();
+        assert!(here.durable().unwrap().cache.is_some());
+        assert!(elsewhere.durable().unwrap().cache.is_none());
+    }
+}

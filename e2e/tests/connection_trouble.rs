@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallyman_api::client::Client;
+use tallyman_api::client::{Client, Policy};
 use tallyman_e2e::binaries::{Binaries, command};
 use tallyman_e2e::daemon::Daemon;
 use tallyman_servers::{Place, SUPERUSER, Set, Shape};
@@ -15,6 +16,8 @@ use tallyman_servers::{Place, SUPERUSER, Set, Shape};
 const ADDRESSES: u8 = 24;
 const NAMESPACE: &str = "plays";
 const DATASET: &str = "troubles";
+/// Counted once the new connection is there, which is used a moment later.
+const ADDS_AFTER_A_MOVE: usize = 300;
 /// Nothing listens on port 1 of loopback.
 const NOBODY: &str = "127.0.0.1:1";
 
@@ -66,6 +69,20 @@ impl Folders {
         std::fs::rename(beside, self.path(folder).join("plays.json")).unwrap();
     }
 
+    /// Creates keyspace, tables and slices, logged in with these credentials.
+    fn provision(&self, reach: &Reach<'_>, admin_credentials: &Path) {
+        // The role that the document would name is not to be made: it is the superuser here.
+        self.write("provisioned", &Reach { credentials_file: None, ..reach.clone() });
+        let applied = command(Binaries::built().tallyman())
+            .args(["schema", "apply", "--namespaces-dir"])
+            .arg(self.path("provisioned"))
+            .arg("--admin-credentials")
+            .arg(admin_credentials)
+            .stdin(Stdio::null())
+            .status();
+        assert!(applied.unwrap().success());
+    }
+
     fn credentials(&self, name: &str, username: &str, password: &str) -> PathBuf {
         let file = self.path(name);
         std::fs::write(&file, format!("username={username}\npassword={password}\n")).unwrap();
@@ -88,7 +105,7 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
     let mut sidecar = Daemon::new("sidecar", Binaries::built().sidecar(), &folders.path("served"), &folders.path(""));
     folders.write("served", &Reach { contact_point: NOBODY, ..sound.clone() });
     sidecar.start();
-    let client = Client::builder(format!("http://{}", sidecar.listen())).deadline(std::time::Duration::from_secs(1));
+    let client = Client::builder(format!("http://{}", sidecar.listen())).deadline(Duration::from_secs(1));
     let client = client.connect().unwrap();
 
     let troubles = [
@@ -107,16 +124,42 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
     }
 
     // The keyspace is created, and nothing else changes.
-    folders.write("provisioned", &Reach { credentials_file: None, ..sound });
-    let applied = command(Binaries::built().tallyman())
-        .args(["schema", "apply", "--namespaces-dir"])
-        .arg(folders.path("provisioned"))
-        .arg("--admin-credentials")
-        .arg(&right)
-        .stdin(Stdio::null())
-        .status();
-    assert!(applied.unwrap().success());
+    folders.provision(&sound, &right);
     sidecar.wait_until_ready();
     client.add(NAMESPACE, "a", 1, None).await.unwrap();
+    assert!(sidecar.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts Cassandra: cargo xtask test"]
+async fn a_namespace_that_moves_to_another_connection_drops_no_request() {
+    let shape = Shape { auth: true, ..Shape::default() };
+    let servers = Set::start(&Place::named("connection-moves", ADDRESSES + 1).unwrap(), &shape).unwrap();
+    let contact_point = servers.contact_points();
+    let folders = Folders::new();
+    let (name, password) = SUPERUSER;
+    let files = ["first", "second", "third"].map(|file| folders.credentials(file, name, password));
+    let reach = |file| Reach { contact_point: &contact_point, local_datacenter: "dc1", credentials_file: file };
+    folders.provision(&reach(None), &files[0]);
+    let mut sidecar = Daemon::new("sidecar", Binaries::built().sidecar(), &folders.path("served"), &folders.path(""));
+    folders.write("served", &reach(Some(&files[0])));
+    sidecar.start();
+    sidecar.wait_until_ready();
+
+    let once = Policy { attempts_max: 1, ..Policy::default() };
+    let client = Client::builder(format!("http://{}", sidecar.listen())).retries(once).connect().unwrap();
+    let connections = || sidecar.log().matches("connected to Cassandra").count();
+    let mut counted = 0;
+    for file in &files[1..] {
+        let before = connections();
+        folders.write("served", &reach(Some(file)));
+        let mut after = 0;
+        while after < ADDS_AFTER_A_MOVE {
+            client.add(NAMESPACE, "a", 1, None).await.unwrap();
+            counted += 1;
+            after += usize::from(connections() > before);
+        }
+    }
+    assert_eq!(client.get(NAMESPACE, "a", None).await.unwrap().count, counted);
     assert!(sidecar.terminate().success());
 }
