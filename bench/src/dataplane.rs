@@ -15,16 +15,31 @@ use crate::memcached::Memcached;
 use crate::process::{self, Server};
 use crate::programs::Programs;
 
-/// The coalescing window of the benchmark's namespaces.
-const COALESCE_MS: u32 = 500;
+/// The windows of the durable namespace have the proportions of the defaults and are a fifth as long: an event is immutable after
+/// 1.6 s (8 s by default), a counter is rolled up once in 2 s (10 s). So what is added is rolled up while adds are measured.
+const EVENT_LIMITS: [(&str, &str); 3] = [("accept_limit", "1s"), ("write_timeout", "0.4s"), ("max_clock_skew", "0.2s")];
+const COALESCE_MS: u32 = 2_000;
+/// A rollup server may rest for as long between two windows.
+const REST: Duration = Duration::from_millis(2_500);
 /// How often a server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The stores that a data plane works on.
 pub struct Stores<'a> {
     pub memcached: &'a Memcached,
-    /// The node and the keyspace that the durable namespace has to itself; without it there is only the best-effort one.
-    pub cassandra: Option<(&'a Node, &'a Keyspace)>,
+    /// For the durable namespace; without it there is only the best-effort one.
+    pub cassandra: Option<Durable<'a>>,
+}
+
+/// What the durable namespace has to itself.
+#[derive(Clone, Copy)]
+pub struct Durable<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// A keyspace that does not exist yet.
+    pub keyspace: &'a Keyspace,
+    /// Over how many partitions the events of one counter are spread: one does for counters that are written seldom.
+    pub buckets_per_id: u32,
 }
 
 /// Provisions the keyspace, starts the processes, and waits until they are ready.
@@ -34,17 +49,19 @@ pub async fn start(programs: &Programs, dir: &Path, stores: &Stores<'_>) -> Resu
     write(&namespaces, &best_effort(stores.memcached))?;
     let mut servers = Vec::new();
     let mut processes = vec![stores.memcached.server.process()];
-    if let Some((node, keyspace)) = stores.cassandra {
+    let mut rest = Duration::ZERO;
+    if let Some(durable) = stores.cassandra {
         let rollup = process::free_address()?;
-        let eventual = durable(Namespace::Eventual.name(), COALESCE_MS, stores.memcached, node, keyspace, rollup);
+        let eventual = document(Namespace::Eventual.name(), COALESCE_MS, stores.memcached, durable, rollup);
         write(&namespaces, &eventual)?;
         apply_schema(programs, &namespaces)?;
         servers.push(serve(programs, "rollup", &namespaces, rollup, dir).await?);
-        processes.extend(node.processes());
+        processes.extend(durable.node.processes());
+        rest = REST;
     }
     let api = process::free_address()?;
     servers.push(serve(programs, "sidecar", &namespaces, api, dir).await?);
-    Ok(Deployment { name: "sidecar", servers, stores: processes, api })
+    Ok(Deployment { name: "sidecar", servers, stores: processes, api, rest })
 }
 
 /// Provisions the keyspace for a namespace named `rollup`, whose pipeline runs in this process; answers its document. Its
@@ -53,11 +70,10 @@ pub fn provision_rollup(
     programs: &Programs,
     dir: &Path,
     memcached: &Memcached,
-    node: &Node,
-    keyspace: &Keyspace,
+    durable: Durable<'_>,
 ) -> Result<String> {
     let nobody = process::free_address()?;
-    let document = durable("rollup", 5, memcached, node, keyspace, nobody);
+    let document = document("rollup", 5, memcached, durable, nobody);
     write(dir, &document)?;
     apply_schema(programs, dir)?;
     Ok(document.to_string())
@@ -109,23 +125,19 @@ fn best_effort(memcached: &Memcached) -> Value {
          "config": {"counter_type": "BEST_EFFORT", "best_effort_counter_config": {"ttl": "3600s"}}}]})
 }
 
-/// The short windows of the benchmark's other namespaces: what is added is rolled up while adds are measured.
-fn durable(
-    name: &str,
-    coalesce_ms: u32,
-    memcached: &Memcached,
-    node: &Node,
-    keyspace: &Keyspace,
-    rollup: SocketAddr,
-) -> Value {
+fn document(name: &str, coalesce_ms: u32, memcached: &Memcached, durable: Durable<'_>, rollup: SocketAddr) -> Value {
+    let Durable { node, keyspace, buckets_per_id } = durable;
     let datacenter = node.datacenter();
     let storage = json!({"type": "CASSANDRA", "cluster": "bench", "dataset": keyspace.name(),
         "contact_points": [node.address().to_string()], "local_datacenter": datacenter});
+    let mut events = json!({"time_partition": {"buckets_per_id": buckets_per_id}});
+    for (name, limit) in EVENT_LIMITS {
+        events[name] = limit.into();
+    }
     json!({"namespace": name, "region": datacenter, "persistence_configuration": [
         {"id": "CACHE", "scope": "dal=counter", "physical_storage": cache(memcached)},
         {"id": "COUNTER_ROLLUP", "scope": "dal=counter", "physical_storage": storage, "counter_cardinality": "HIGH",
          "config": {"counter_type": "EVENTUAL", "rollup_endpoints": [rollup.to_string()],
             "eventual_counter_config": {"internal_config": {"queue_config": {"num_queues": 8, "coalesce_ms": coalesce_ms}}}}},
-        {"id": "EVENT_STORAGE", "scope": "dal=ts", "physical_storage": storage,
-         "config": {"accept_limit": "1s", "write_timeout": "0.5s", "max_clock_skew": "0.1s"}}]})
+        {"id": "EVENT_STORAGE", "scope": "dal=ts", "physical_storage": storage, "config": events}]})
 }

@@ -1,6 +1,7 @@
 //! A running Tallyman, in one process or in several, and what else works for it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
@@ -38,6 +39,8 @@ pub struct Deployment {
     pub stores: Vec<Process>,
     /// Where the counter API is served.
     pub api: SocketAddr,
+    /// How long they may rest though they are not done.
+    pub rest: Duration,
 }
 
 impl Deployment {
@@ -53,7 +56,7 @@ impl Deployment {
 
     /// Waits until what was asked of it is done, chores included; not for ever.
     pub async fn until_idle(&self) -> Result<()> {
-        try_join_all(self.processes().iter().map(Process::until_idle)).await?;
+        try_join_all(self.processes().iter().map(|process| process.until_idle(self.rest))).await?;
         Ok(())
     }
 

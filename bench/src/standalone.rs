@@ -38,6 +38,9 @@ spec:
   ttl: 1h
 ";
 
+/// Longer than the coalescing window: between two windows a busy server rests.
+const REST: Duration = Duration::from_millis(600);
+
 /// Starts the program with an empty data folder in `dir` and waits until it is ready, asking every `poll`.
 pub async fn start(program: &Path, dir: &Path, poll: Duration) -> Result<Deployment> {
     let namespaces = dir.join("namespaces.yaml");
@@ -56,5 +59,5 @@ pub async fn start(program: &Path, dir: &Path, poll: Duration) -> Result<Deploym
     ];
     let mut server = Server::start("standalone", program, arguments, dir)?;
     server.until_ready(poll, async || process::answers_ok(admin, "/readyz").await).await?;
-    Ok(Deployment { name: "tallyman", servers: vec![server], stores: Vec::new(), api })
+    Ok(Deployment { name: "tallyman", servers: vec![server], stores: Vec::new(), api, rest: REST })
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::time::Instant;
 
 pub use listener::listening_process;
 
@@ -51,15 +52,16 @@ impl Process {
         resident_kib(&status).map(|kib| kib * 1024).context("no VmRSS in the process's status")
     }
 
-    /// Waits until it does next to nothing, so that its chores are not on another's bill; not for ever.
-    pub async fn until_idle(&self) -> Result<()> {
-        /// Longer than the coalescing window of the benchmark's namespaces: between two windows a busy server rests.
-        const WATCHED: Duration = Duration::from_millis(600);
-        const ATTEMPTS: usize = 20;
-        for _ in 0..ATTEMPTS {
+    /// Waits until it does next to nothing for longer than `rest`, so that its chores are not on another's bill; not for ever.
+    pub async fn until_idle(&self, rest: Duration) -> Result<()> {
+        const WATCHED_MIN: Duration = Duration::from_millis(600);
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let watched = rest.max(WATCHED_MIN);
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
             let before = self.cpu_time()?;
-            tokio::time::sleep(WATCHED).await;
-            if self.cpu_time()?.saturating_sub(before) <= WATCHED.mul_f64(self.idle) {
+            tokio::time::sleep(watched).await;
+            if self.cpu_time()?.saturating_sub(before) <= watched.mul_f64(self.idle) {
                 return Ok(());
             }
         }

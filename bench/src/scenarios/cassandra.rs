@@ -7,13 +7,16 @@ use super::{CALLERS, Scenario, Settings};
 use crate::cassandra::{self, Keyspace, Kind, Node};
 use crate::comparison::{Comparison, Peer, Rounds, compare};
 use crate::counters::Counters;
-use crate::dataplane::{self, Stores};
+use crate::dataplane::{self, Durable, Stores};
 use crate::deployment::Namespace;
+use crate::measurement::Span;
 use crate::memcached::Memcached;
 use crate::tallyman::Adds;
 
 /// Counters that adds are spread over.
 const SPREAD: usize = 100_000;
+/// Partitions of the hot counter: the default.
+const HOT_BUCKETS: u32 = 4;
 /// Adds of one batch: as many as a request may have.
 const BATCH: usize = 1_000;
 /// Batches under way at once.
@@ -21,27 +24,30 @@ const BATCH_CALLERS: usize = 8;
 /// The Java machine compiles for a while what it runs often.
 const WARM_UP_ROUNDS: usize = 1;
 
+/// Measurements take longer by this factor than others: rollups of what is added begin after some seconds, and are to be on the
+/// bill.
+const LONGER: u32 = 2;
+
 /// What a scenario does, and the ratios to reach beside each peer.
 struct Plan {
     counters: usize,
+    buckets_per_id: u32,
     callers: usize,
     batch: usize,
     goals: [(Kind, Option<f64>); 3],
 }
 
 fn plan(scenario: Scenario) -> Plan {
+    let spread = |goals| Plan { counters: SPREAD, buckets_per_id: 1, callers: CALLERS, batch: 1, goals };
+    let hot = |goals| Plan { counters: 1, buckets_per_id: HOT_BUCKETS, ..spread(goals) };
     let goals = |counter_column, token| {
         [(Kind::CounterColumn, Some(counter_column)), (Kind::TokenThenCounterColumn, token), (Kind::EventRow, None)]
     };
     match scenario {
-        Scenario::CassandraAddSpreadBatch => {
-            Plan { counters: SPREAD, callers: BATCH_CALLERS, batch: BATCH, goals: goals(4.0, None) }
-        }
-        Scenario::CassandraAddHot => Plan { counters: 1, callers: CALLERS, batch: 1, goals: goals(1.5, None) },
-        Scenario::CassandraAddHotBatch => {
-            Plan { counters: 1, callers: BATCH_CALLERS, batch: BATCH, goals: goals(10.0, None) }
-        }
-        _ => Plan { counters: SPREAD, callers: CALLERS, batch: 1, goals: goals(1.0, Some(5.0)) },
+        Scenario::CassandraAddSpreadBatch => Plan { batch: BATCH, callers: BATCH_CALLERS, ..spread(goals(4.0, None)) },
+        Scenario::CassandraAddHot => hot(goals(1.5, None)),
+        Scenario::CassandraAddHotBatch => Plan { batch: BATCH, callers: BATCH_CALLERS, ..hot(goals(10.0, None)) },
+        _ => spread(goals(1.0, Some(5.0))),
     }
 }
 
@@ -62,7 +68,7 @@ async fn measure(
     ours: &Keyspace,
     theirs: &Keyspace,
 ) -> Result<Vec<Comparison>> {
-    let Plan { counters, callers, batch, goals } = plan(scenario);
+    let Plan { counters, buckets_per_id, callers, batch, goals } = plan(scenario);
     let counters = Counters::new(counters);
     let mut peers = Vec::with_capacity(goals.len());
     for (kind, goal) in goals {
@@ -71,9 +77,11 @@ async fn measure(
     }
     let dir = TempDir::new()?;
     let memcached = Memcached::start("memcached", dir.path()).await?;
-    let stores = Stores { memcached: &memcached, cassandra: Some((node, ours)) };
+    let durable = Durable { node, keyspace: ours, buckets_per_id };
+    let stores = Stores { memcached: &memcached, cassandra: Some(durable) };
     let deployment = dataplane::start(&settings.programs, dir.path(), &stores).await?;
     let mut subject = Adds::new(deployment, Namespace::Eventual, callers, batch, &counters)?;
     let rounds = Rounds { warm_up: WARM_UP_ROUNDS, counted: settings.rounds };
-    compare(&scenario.name(), "adds/s", rounds, settings.span, &mut subject, &mut peers).await
+    let span = Span { warm_up: settings.span.warm_up * LONGER, measured: settings.span.measured * LONGER };
+    compare(&scenario.name(), "adds/s", rounds, span, &mut subject, &mut peers).await
 }

@@ -7,7 +7,7 @@ use super::{CALLERS, Scenario, Settings};
 use crate::cassandra::{Keyspace, Node};
 use crate::comparison::{Comparison, Peer, compare};
 use crate::counters::Counters;
-use crate::dataplane::{self, Stores};
+use crate::dataplane::{self, Durable, Stores};
 use crate::deployment::{Deployment, Namespace};
 use crate::echo::Echo;
 use crate::memcached::Memcached;
@@ -42,7 +42,8 @@ async fn in_keyspace(
 ) -> Result<Vec<Comparison>> {
     let dir = TempDir::new()?;
     let memcached = Memcached::start("memcached", dir.path()).await?;
-    let stores = Stores { memcached: &memcached, cassandra: Some((node, keyspace)) };
+    let durable = Durable { node, keyspace, buckets_per_id: 1 };
+    let stores = Stores { memcached: &memcached, cassandra: Some(durable) };
     let deployment = dataplane::start(&settings.programs, dir.path(), &stores).await?;
     let (namespace, goal) = (Namespace::Eventual, Some(0.8));
     beside_the_bare_call(scenario, settings, &dir, deployment, namespace, goal, counters).await

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Settings;
 use crate::cassandra::{Keyspace, Node, RangeScan};
 use crate::comparison::{Better, Comparison, judge};
-use crate::dataplane;
+use crate::dataplane::{self, Durable};
 use crate::measurement::Measurement;
 use crate::memcached::Memcached;
 use crate::rollup::{EVENTS, Engine, Written};
@@ -23,6 +23,8 @@ use crate::rollup::{EVENTS, Engine, Written};
 const EMBEDDED_SCANS: usize = 8;
 /// …and of Cassandra so many that it is never idle.
 const CASSANDRA_SCANS: usize = 64;
+/// Partitions of a counter's events in a time bucket: the default.
+const BUCKETS_PER_ID: u32 = 4;
 /// Events of one page of a bare scan.
 const PAGE: usize = 2_048;
 
@@ -58,7 +60,8 @@ pub async fn cassandra(settings: &Settings) -> Result<Vec<Comparison>> {
 async fn in_keyspace(settings: &Settings, node: &Node, keyspace: &Keyspace) -> Result<Comparison> {
     let dir = TempDir::new()?;
     let memcached = Memcached::start("memcached", dir.path()).await?;
-    let document = dataplane::provision_rollup(&settings.programs, dir.path(), &memcached, node, keyspace)?;
+    let durable = Durable { node, keyspace, buckets_per_id: BUCKETS_PER_ID };
+    let document = dataplane::provision_rollup(&settings.programs, dir.path(), &memcached, durable)?;
     let engine = Engine::start(&document, None).await?;
     let slices = engine.dataset()?.slices();
     let bare = BareScan::Cassandra(RangeScan::prepare(node, keyspace, slices.records()).await?);
