@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use memcache::exp::{Arithmetic, Get, Set};
+use memcache::exp::{Arithmetic, Set};
 
 use super::answer;
 use super::best_effort::Shared;
@@ -105,7 +105,7 @@ impl Adding<'_> {
         let is_known = legs.iter().any(|leg| matches!(leg, Leg::Applied(_)));
         if is_known {
             for (leg, &place) in legs.iter_mut().zip(places) {
-                if matches!(leg, Leg::Absent) && self.is_announced(place).await {
+                if matches!(leg, Leg::Absent) && self.shared.is_in_the_making(place, self.key).await {
                     *leg = Leg::of(self.make_or_increment(place).get().await.and_then(answer::incremented));
                 }
             }
@@ -167,15 +167,6 @@ impl Adding<'_> {
     fn announce(self, place: Place) -> Reply {
         let announcement = Set::new(encoding::announcement_key(self.key), "1").ttl_raw(ANNOUNCED_SECONDS);
         self.shared.cluster.server(place).send(self.key, announcement)
-    }
-
-    async fn is_announced(self, place: Place) -> bool {
-        if self.shared.debts.of(place, self.key).is_some() {
-            return false;
-        }
-        let announcement = Get::new(encoding::announcement_key(self.key));
-        let item = self.shared.cluster.server(place).send(self.key, announcement).get().await.and_then(answer::got);
-        matches!(item, Ok(Some(_)))
     }
 
     fn owe(self, place: Place, may_arrive: bool) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use memcache::exp::{Delete, Get};
 use tokio::task::AbortHandle;
 
 use super::adding::Adding;
@@ -138,6 +139,16 @@ impl Shared {
         item.as_ref().map(Copy::of).transpose()
     }
 
+    /// Whether the counter, absent at `place`, is announced there: it has not forgotten it, it is not so far yet.
+    pub(super) async fn is_in_the_making(&self, place: Place, key: &str) -> bool {
+        if self.debts.of(place, key).is_some() {
+            return false;
+        }
+        let announcement = Get::new(encoding::announcement_key(key));
+        let item = self.cluster.server(place).send(key, announcement).get().await.and_then(answer::got);
+        matches!(item, Ok(Some(_)))
+    }
+
     /// Reads the counter from the first of `places` that knows it for certain.
     async fn read(&self, places: &[Place], key: &str) -> Result<Option<u64>> {
         let mut provisional: Option<u64> = None;
@@ -175,7 +186,9 @@ impl Shared {
         let known = certain.or(provisional);
         if known.is_some() {
             for &place in &absent {
-                self.debts.owe(place, key, self.now(), false);
+                if !self.is_in_the_making(place, key).await {
+                    self.debts.owe(place, key, self.now(), false);
+                }
             }
         }
         match (known, absent.is_empty(), failure) {
@@ -194,7 +207,7 @@ impl Shared {
             }
         }
         let replies: Vec<_> =
-            places.iter().map(|&place| self.cluster.server(place).send(key, memcache::exp::Delete::new(key))).collect();
+            places.iter().map(|&place| self.cluster.server(place).send(key, Delete::new(key))).collect();
         let (mut cleared, mut failures) = (0, Vec::new());
         for (reply, &place) in replies.into_iter().zip(places) {
             match reply.get().await.and_then(answer::deleted) {

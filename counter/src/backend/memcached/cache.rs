@@ -116,6 +116,9 @@ impl RollupCache for Cache {
                 let mut unsettled = Unsettled { shared: &self.shared, place, counter, checkpoint, settled: false };
                 let offered = self.shared.offer_at(place, key, checkpoint).await;
                 unsettled.settled = offered.is_ok();
+                if offered.is_ok() {
+                    self.shared.forget(place, counter, checkpoint);
+                }
                 offered
             }
         });
@@ -161,6 +164,17 @@ impl Shared {
         self.is_late.notify_one();
     }
 
+    /// What is late and not newer than `checkpoint`, which `place` has, would come too late.
+    fn forget(&self, place: Place, counter: &CounterKey, checkpoint: Checkpoint) {
+        let mut late = self.late();
+        if !late.is_empty() {
+            let offer = (place, counter.clone());
+            if late.get(&offer).is_some_and(|late| *late <= checkpoint) {
+                late.remove(&offer);
+            }
+        }
+    }
+
     /// Stores `checkpoint` at `place` unless there is a greater one. An equal one is stored again, so that it lives on.
     async fn offer_at(&self, place: Place, key: &CacheKey, checkpoint: Checkpoint) -> Result<()> {
         let server = self.cluster.server(place);
@@ -195,11 +209,7 @@ impl Shared {
             if self.offer_at(place, &key, checkpoint).await.is_err() {
                 break;
             }
-            let mut late = self.late();
-            let offer = (place, counter);
-            if late.get(&offer) == Some(&checkpoint) {
-                late.remove(&offer);
-            }
+            self.forget(place, &counter, checkpoint);
         }
         self.late().is_empty()
     }

@@ -14,8 +14,8 @@ use crate::store::{Error, Result};
 
 /// Two, so that one exchange is being prepared while another is in flight.
 const CONNECTIONS: usize = 2;
-/// The most calls that wait for a connection.
-const CALLS_WAITING_MAX: usize = 8 * 1024;
+/// The most calls that wait for a connection: more than a process admits, so that replicas take the same adds.
+const CALLS_WAITING_MAX: usize = 128 * 1024;
 /// What a probe asks for, and nobody stores.
 const PROBE_KEY: &str = "tallyman-probe";
 /// How often a server that answers is probed.
