@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, Weak};
 
+use tallyman_e2e::binaries::Binaries;
 use tallyman_servers::{CommitlogSync, Place, Set, Shape};
 use tokio::sync::OwnedMutexGuard;
 
@@ -20,6 +21,8 @@ pub struct Servers(OwnedMutexGuard<Option<Set>>);
 impl Servers {
     /// Waits until no other scenario has them. All of them run then, and the caches are empty.
     pub async fn take() -> Self {
+        // Before servers run, which it would keep waiting and starve.
+        Binaries::built();
         let mut set = shared().lock_owned().await;
         match set.as_mut() {
             Some(set) => (0..set.memcached().len()).for_each(|server| set.restart_memcached(server).unwrap()),
