@@ -149,8 +149,9 @@ impl Plane {
         let mut tallyman = command(Binaries::built().tallyman());
         let output = tallyman.args(arguments).stdin(Stdio::null()).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tallyman {arguments:?}: {}: {errors}", output.status);
-        String::from_utf8(output.stdout).unwrap()
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "tallyman {arguments:?}: {}: {printed}\n{errors}", output.status);
+        printed
     }
 
     /// Asks everything that runs to end, which it must do well.
