@@ -37,8 +37,9 @@ pub async fn found(
         slices = slices::read_regions(session, keyspace).await?;
     }
     let role = match &wanted.role {
-        Some(role) => roles::found(session, role, password_is_right).await?,
-        None => FoundRole::Absent,
+        // Others are not ours to change, whatever they are.
+        Some(role) if role.is_of(keyspace) => roles::found(session, role, password_is_right).await?,
+        _ => FoundRole::Absent,
     };
     let known = known_options(session).await?;
     Ok(Found { replication, tables, known, owner: owned_by, slices, role })
