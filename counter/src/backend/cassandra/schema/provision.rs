@@ -1,4 +1,4 @@
-//! Carries a plan out: keyspace, tables, owner and role here, slices by [`retention`](crate::retention) over the dataset's stores.
+//! Carries a plan out: keyspace, tables, owner and role here, slices by [`retention`] over the dataset's stores.
 
 use std::sync::Arc;
 
