@@ -178,7 +178,7 @@ async fn the_first_record_of_a_slice_wins_and_its_state_never_goes_back() {
     slices::create(&ddl, name, "dc1", &first).await.unwrap();
     let other = SliceRecord { end: first.end.plus(HOUR), ..first.clone() };
     slices::create(&ddl, name, "dc1", &other).await.unwrap();
-    assert_eq!(slices::read(ddl.session(), name, "dc1").await.unwrap(), [first.clone()]);
+    assert_eq!(slices::read(ddl.session(), name, "dc1").await.unwrap(), std::slice::from_ref(&first));
     let states = [SliceState::Closed, SliceState::Open, SliceState::Dropped, SliceState::Closed];
     for (asked, expected) in
         states.into_iter().zip([SliceState::Closed, SliceState::Closed, SliceState::Dropped, SliceState::Dropped])

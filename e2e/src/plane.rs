@@ -127,7 +127,7 @@ impl Plane {
         let keyspace = Keyspace { contact_points: servers.contact_points(), name: settings.dataset.clone() };
         let mut plane = Self { sidecars, rollups, keyspace, settings, folder };
         plane.write_document(servers);
-        plane.apply_schema();
+        plane.apply_schema(servers);
         plane.rollups.iter_mut().for_each(Daemon::start);
         plane.sidecars.iter_mut().for_each(Daemon::start);
         plane.rollups.iter_mut().for_each(Daemon::wait_until_ready);
@@ -149,8 +149,9 @@ impl Plane {
         let mut tallyman = command(Binaries::built().tallyman());
         let output = tallyman.args(arguments).stdin(Stdio::null()).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tallyman {arguments:?}: {}: {errors}", output.status);
-        String::from_utf8(output.stdout).unwrap()
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "tallyman {arguments:?}: {}: {printed}\n{errors}", output.status);
+        printed
     }
 
     /// Asks everything that runs to end, which it must do well.
@@ -170,9 +171,13 @@ impl Plane {
         std::fs::rename(beside, self.namespaces().join(format!("{NAMESPACE}.json"))).unwrap();
     }
 
-    fn apply_schema(&self) {
+    fn apply_schema(&self, servers: &Set) {
         let namespaces = self.namespaces();
-        self.tallyman(&["schema", "apply", "--namespaces-dir", namespaces.to_str().unwrap()]);
+        let datacenter = &servers.nodes()[0].datacenter;
+        let nodes = servers.nodes().iter().filter(|node| node.datacenter == *datacenter).count();
+        let replication = format!("{datacenter}={}", nodes.min(3));
+        let apply = ["schema", "apply", "--namespaces-dir", namespaces.to_str().unwrap()];
+        self.tallyman(&[&apply[..], &["--replication", &replication]].concat());
     }
 
     fn namespaces(&self) -> PathBuf {

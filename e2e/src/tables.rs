@@ -14,6 +14,7 @@ use crate::tables::checkpoints::CheckpointWatch;
 const PYTHON: &str = "/usr/bin/python3";
 const DRIVER: Package =
     Package { name: "python3-cassandra", sign: "/usr/lib/python3/dist-packages/cassandra/cluster.py" };
+const TRIED: &str = include_str!("tables/tried.py");
 const EVENTS: &str = include_str!("tables/events.py");
 
 /// A keyspace, and how to reach it.
@@ -34,6 +35,14 @@ impl Keyspace {
         // Numbers as strings: they may be wider than a JSON reader takes.
         let totals: BTreeMap<String, String> = serde_json::from_str(&printed).unwrap();
         totals.into_iter().map(|(counter, total)| (counter, total.parse().unwrap())).collect()
+    }
+
+    /// How statements end that are run as this user with this password: `done`, or the name of the error.
+    pub fn tried(&self, (username, password): (&str, &str), statements: &[&str]) -> Vec<String> {
+        let output = self.script(TRIED).args([username, password]).args(statements).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&printed).unwrap()
     }
 
     /// Begins to watch the checkpoints.

@@ -93,6 +93,7 @@ impl Folders {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "starts Cassandra: cargo xtask test"]
 async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() {
+    Binaries::built();
     let shape = Shape { auth: true, ..Shape::default() };
     let servers = Set::start(&Place::named("connection-trouble", ADDRESSES).unwrap(), &shape).unwrap();
     let contact_point = servers.contact_points();
@@ -133,6 +134,7 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "starts Cassandra: cargo xtask test"]
 async fn a_namespace_that_moves_to_another_connection_drops_no_request() {
+    Binaries::built();
     let shape = Shape { auth: true, ..Shape::default() };
     let servers = Set::start(&Place::named("connection-moves", ADDRESSES + 1).unwrap(), &shape).unwrap();
     let contact_point = servers.contact_points();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use tallyman_e2e::binaries::Binaries;
 use tallyman_e2e::convergence::{self, Counts};
 use tallyman_e2e::plane::{NAMESPACE, Plane, Settings};
 use tallyman_e2e::tables;
@@ -53,6 +54,8 @@ impl Flights {
 async fn every_flight_counts_once_through_two_sidecars_and_two_rollup_servers() {
     let flights = Flights::find();
     let (rows, totals) = flights.totals();
+    // Before servers run, which it would keep waiting and starve.
+    Binaries::built();
     let shape = Shape { memcached: 2, ..Shape::default() };
     let servers = Set::start(&Place::named("flights", ADDRESSES).unwrap(), &shape).unwrap();
     let settings = Settings { accept_limit: Duration::from_secs(30), ..Settings::new("flights") };
@@ -68,9 +71,10 @@ async fn every_flight_counts_once_through_two_sidecars_and_two_rollup_servers() 
             let (address, from, limit) = (format!("http://{}", sidecar.listen()), from.to_string(), limit.to_string());
             scope.spawn(move || {
                 let replay = ["-o", "json", "replay", "--csv", file, "--namespace", NAMESPACE, "--addr", &address];
-                let rows =
-                    ["--from", &from, "--limit", &limit, "--resend", "0.2", "--batch", "20", "--concurrency", "16"];
-                let report = plane.tallyman(&[&replay[..], &rows, &COUNTERS].concat());
+                let rows = ["--from", &from, "--limit", &limit, "--resend", "0.2"];
+                // A row that is not acknowledged in time ends a replay. A busy machine has time, within the accept limit.
+                let pace = ["--batch", "20", "--concurrency", "16", "--timeout", "20s"];
+                let report = plane.tallyman(&[&replay[..], &rows, &pace, &COUNTERS].concat());
                 let report: serde_json::Value = serde_json::from_str(&report).unwrap();
                 assert_eq!(report["rowsAcknowledged"].as_u64(), limit.parse().ok(), "{report}");
                 assert!(report["resent"].as_u64() > Some(0), "{report}");

@@ -30,10 +30,10 @@ const TEST_CASSANDRA: &[&str] = &[
     "test", "-p", "tallyman-counter", "--no-fail-fast",
     "--test", "cassandra_conformance", "--test", "cassandra_schema", "--", "--include-ignored",
 ];
-/// One after the other: each starts servers of its own, which take the machine's memory.
+/// Two at a time, as servers take the machine's memory; tests that hurt the same servers wait for each other.
 #[rustfmt::skip]
 const TEST_END_TO_END: &[&str] = &[
-    "test", "--release", "-p", "tallyman-e2e", "--no-fail-fast", "--", "--include-ignored", "--test-threads", "1",
+    "test", "--release", "-p", "tallyman-e2e", "--no-fail-fast", "--", "--include-ignored", "--test-threads", "2",
 ];
 const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
 /// What takes its time: many seeds, and a million counters.

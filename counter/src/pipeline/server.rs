@@ -389,13 +389,17 @@ impl RollupServer {
     pub async fn keep_swept(&self) {
         // After a change others may have gone without a word, and what was written last cannot be rolled up yet.
         let mut unsettled = true;
+        let mut failing = None;
         loop {
             let before = (self.lost(), self.changes());
-            let wait = match self.sweep_once().await {
-                Err(error) => {
-                    tracing::warn!(%error, "a sweep did not finish; it is tried again");
-                    SOON
-                }
+            let swept = self.sweep_once().await;
+            let failed = swept.as_ref().err().map(ToString::to_string);
+            if let Some(reason) = failed.as_ref().filter(|_| failed != failing) {
+                tracing::warn!(%reason, "a sweep did not finish; it is tried until it does");
+            }
+            failing = failed;
+            let wait = match swept {
+                Err(_) => SOON,
                 Ok(_) if std::mem::take(&mut unsettled) => (self.lag_max() + SOON).min(self.options.sweep_every),
                 Ok(_) => self.options.sweep_every,
             };

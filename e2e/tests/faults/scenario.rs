@@ -6,10 +6,9 @@ use tallyman_e2e::load::{Load, Plan};
 use tallyman_e2e::plane::{NAMESPACE, Plane, Settings};
 use tallyman_e2e::tables;
 use tallyman_e2e::tables::checkpoints::CheckpointWatch;
-use tallyman_servers::{CommitlogSync, Place, Set, Shape};
 
-/// Third byte of the addresses, so that a developer's servers run beside these.
-const ADDRESSES: u8 = 21;
+use super::servers::Servers;
+
 /// Counted before anything goes wrong.
 const BEFORE: usize = 1_000;
 
@@ -17,16 +16,14 @@ const BEFORE: usize = 1_000;
 pub struct Scenario {
     pub load: Load,
     pub plane: Plane,
-    pub servers: Set,
+    pub servers: Servers,
     watch: CheckpointWatch,
 }
 
 impl Scenario {
     /// Starts everything, and goes on once it counts. The name is also the keyspace's.
     pub async fn begin(name: &str) -> Self {
-        let commitlog_sync = CommitlogSync::Batch;
-        let shape = Shape { nodes: 3, memcached: 2, commitlog_sync, ..Shape::default() };
-        let servers = Set::start(&Place::named("faults", ADDRESSES).unwrap(), &shape).unwrap();
+        let servers = Servers::take().await;
         let plane = Plane::start(&servers, Settings::new(name));
         let watch = plane.keyspace.watch_checkpoints();
         let plan = Plan { namespace: NAMESPACE.to_owned(), counters: 200, adds_per_second: 300, resent_of_five: 1 };

@@ -102,6 +102,11 @@ impl Cluster {
         }
     }
 
+    /// Waits until [`Cluster::check`] may answer otherwise. While there is no connection, every attempt at one ends this wait.
+    pub async fn changed(&self) {
+        self.inner.shared.changed.notified().await;
+    }
+
     pub(super) fn session(&self) -> Result<Arc<Session>> {
         match &**self.inner.shared.state.load() {
             // Where the nodes are gone, the driver says so at once; and knows first when they are back.

@@ -110,7 +110,7 @@ pub(super) async fn session(
         .keepalive_timeout(KEEPALIVE_TIME_MAX)
         .connection_timeout(CONNECT_TIME_MAX)
         .hostname_resolution_timeout(Some(CONNECT_TIME_MAX))
-        .metadata_request_clientside_timeout(DESCRIBE_TIME_MAX)
+        .metadata_request_serverside_timeout(DESCRIBE_TIME_MAX)
         // Of the schema only how keyspaces are replicated is of interest.
         .fetch_full_schema_metadata(false);
     if let Some(file) = &reach.credentials_file {

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`cql`], [`tables`], [`datasets`] (from documents to what is wanted), [`plan`]. They touch nothing and know no driver
 //! but for its values. With a session: [`ddl`] (runs one schema change at a time, the cluster's nodes agreeing before and after),
-//! [`read`] (what is there), [`slices`] (records and tables of slices), [`provision`] (carries a plan out).
+//! [`read`] (what is there), `first` (rows that the first one inserts), [`slices`] (records and tables of slices), [`provision`] (carries a plan out).
 //!
 //! Rules that hold throughout:
 //! - Only what is missing is created, and only what Tallyman created is used or dropped: its tables carry a comment that begins
@@ -15,6 +15,7 @@ pub mod cql;
 pub mod datasets;
 pub mod ddl;
 mod error;
+mod first;
 pub mod plan;
 pub mod provision;
 mod query;

@@ -75,18 +75,18 @@ impl Ddl {
     /// # Errors
     /// [`Refusal::ForeignTable`] when another table is there under its name; else when it may not be there.
     pub async fn create_table(&self, table: &Table) -> Result<bool> {
-        if self.is_there(table).await? {
+        if self.is_usable(table).await? {
             return Ok(false);
         }
         let changing = self.begin(&format!("create {}.{}", table.keyspace, table.name)).await?;
         // Another task or process may have created it, before the nodes agreed.
-        if self.is_there(table).await? {
+        if self.is_usable(table).await? {
             return Ok(false);
         }
         let known = read::known_options(&self.session).await?;
         self.change(&changing, &table.create(known)).await?;
         // Whose is it, if somebody was quicker under the same name?
-        if self.is_there(table).await? {
+        if self.is_usable(table).await? {
             return Ok(true);
         }
         let doing = format!("create {}.{}", table.keyspace, table.name);
@@ -116,6 +116,15 @@ impl Ddl {
     pub async fn run(&self, doing: &str, statement: &Cql) -> Result<()> {
         let changing = self.begin(doing).await?;
         self.change(&changing, statement).await
+    }
+
+    /// Whether the table is there, and ours; where it is, it can be used by then.
+    async fn is_usable(&self, table: &Table) -> Result<bool> {
+        let is_there = self.is_there(table).await?;
+        if is_there {
+            read::usable(&self.session, &table.keyspace, &table.name).await?;
+        }
+        Ok(is_there)
     }
 
     /// Whether the table is there, and ours.

@@ -7,7 +7,7 @@ use scylla::statement::{Consistency, SerialConsistency};
 use super::ddl::{Ddl, Permit};
 use super::plan::{Action, Plan, Refusal, Replication, Step, Wanted, plan};
 use super::tables::events_start;
-use super::{Error, Result, query, read, roles};
+use super::{Error, Result, first, read, roles};
 use crate::backend::cassandra::{Cluster, Reach};
 use crate::clock::Clock;
 use crate::dataset::Dataset;
@@ -201,17 +201,11 @@ pub async fn carry_out(ddl: &Ddl, wanted: &Wanted, step: &Step) -> Result<()> {
 /// Claims the dataset: the first claim wins, across all datacenters.
 async fn claim(ddl: &Ddl, keyspace: &str, claimant: &str, step: &Step) -> Result<()> {
     ddl.ask_permit().await?;
-    let statement = query::conditional(step.cql.to_run(), Consistency::LocalQuorum, SerialConsistency::Serial);
-    query::run(ddl.session(), &format!("claim dataset {keyspace}"), statement).await?;
-    match read::owner(ddl.session(), keyspace, Consistency::Serial).await? {
-        Some(owner) if owner == claimant => Ok(()),
-        Some(owner) => {
-            Err(Refusal::OwnedByAnother { dataset: keyspace.to_owned(), owner, claimant: Some(claimant.to_owned()) }
-                .into())
-        }
-        None => Err(Error::Unavailable {
-            doing: format!("claim dataset {keyspace}"),
-            reason: "the claim is not there, though it was acknowledged".to_owned(),
-        }),
+    let read = || read::owner(ddl.session(), keyspace, Consistency::Serial);
+    let doing = format!("claim dataset {keyspace}");
+    let owner = first::insert(ddl.session(), &doing, &step.cql, SerialConsistency::Serial, read).await?;
+    if owner == claimant {
+        return Ok(());
     }
+    Err(Refusal::OwnedByAnother { dataset: keyspace.to_owned(), owner, claimant: Some(claimant.to_owned()) }.into())
 }

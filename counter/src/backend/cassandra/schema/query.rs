@@ -81,9 +81,13 @@ impl NamedRow {
     }
 }
 
-/// The rows of a short answer, by name.
+/// The rows of a short answer, by name. Of a list with nothing in it, the server says that there is no answer.
 pub async fn named_rows(session: &Session, doing: &str, statement: Statement) -> Result<Vec<NamedRow>> {
-    let answer = answer(run(session, doing, statement).await?, doing)?;
+    let result = run(session, doing, statement).await?;
+    if !result.is_rows() {
+        return Ok(Vec::new());
+    }
+    let answer = answer(result, doing)?;
     let names: Vec<String> = answer.column_specs().iter().map(|column| column.name().to_owned()).collect();
     let rows = answer.rows::<Row>().map_err(|error| unreadable(doing, error))?;
     rows.map(|row| {

@@ -1,6 +1,7 @@
 //! What is there: of a keyspace, its tables, its slices, its owner.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::statement::Consistency;
@@ -26,14 +27,22 @@ pub async fn found(
     let tables = tables(session, keyspace).await?;
     // Rows are read only from tables that say they are ours; the plan refuses others.
     let ours = |name: &str| tables.get(name).is_some_and(FoundTable::is_marked);
-    let owner = if ours(OWNER) { owner(session, keyspace, Consistency::LocalQuorum).await? } else { None };
-    let slices = if ours(SLICES) { slices::read_regions(session, keyspace).await? } else { BTreeMap::new() };
+    let (mut owned_by, mut slices) = (None, BTreeMap::new());
+    if ours(OWNER) {
+        usable(session, keyspace, OWNER).await?;
+        owned_by = owner(session, keyspace, Consistency::LocalQuorum).await?;
+    }
+    if ours(SLICES) {
+        usable(session, keyspace, SLICES).await?;
+        slices = slices::read_regions(session, keyspace).await?;
+    }
     let role = match &wanted.role {
-        Some(role) => roles::found(session, role, password_is_right).await?,
-        None => FoundRole::Absent,
+        // Others are not ours to change, whatever they are.
+        Some(role) if role.is_of(keyspace) => roles::found(session, role, password_is_right).await?,
+        _ => FoundRole::Absent,
     };
     let known = known_options(session).await?;
-    Ok(Found { replication, tables, known, owner, slices, role })
+    Ok(Found { replication, tables, known, owner: owned_by, slices, role })
 }
 
 /// Nodes per datacenter, as the cluster counts them.
@@ -55,6 +64,27 @@ pub fn nodes(session: &Session) -> BTreeMap<String, usize> {
 pub async fn table(session: &Session, keyspace: &str, name: &str) -> Result<Option<FoundTable>> {
     let filter = format!("keyspace_name = {} AND table_name = {}", cql::string(keyspace), cql::string(name));
     Ok(select(session, keyspace, &filter).await?.remove(name))
+}
+
+/// How long a table may be listed before it can be used.
+const USABLE_LIMIT: Duration = Duration::from_secs(10);
+const USABLE_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits until a table that is listed can be used: a node that is creating one lists it a moment before it knows it.
+///
+/// # Errors
+/// When it cannot be used in time.
+pub(super) async fn usable(session: &Session, keyspace: &str, name: &str) -> Result<()> {
+    let mut last = "no node has answered".to_owned();
+    let usable = tokio::time::timeout(USABLE_LIMIT, async {
+        // To be prepared, a statement needs the table and none of its rows.
+        while let Err(error) = session.prepare(format!("SELECT * FROM {keyspace}.{name}")).await {
+            last = error.to_string();
+            tokio::time::sleep(USABLE_EVERY).await;
+        }
+    });
+    let doing = || format!("use {keyspace}.{name}, though it is listed");
+    usable.await.map_err(|_| Error::Unavailable { doing: doing(), reason: last })
 }
 
 /// Which table options the server knows: those that its own schema has a column for.

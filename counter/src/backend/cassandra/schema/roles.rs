@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::statement::Consistency;
@@ -54,14 +55,26 @@ pub fn of_file(file: &Path) -> std::result::Result<Role, String> {
     Ok(Role { name: username, password })
 }
 
-/// Whether one can log in with the credentials file of `reach`.
+/// How long a node may go on by a password that was changed since: it keeps them for `credentials_validity`, by default 2 s.
+const OLD_PASSWORD_LIMIT: Duration = Duration::from_secs(5);
+const LOGIN_EVERY: Duration = Duration::from_millis(500);
+
+/// Whether one can log in with the credentials file of `reach`. A password that was changed a moment ago is waited for.
 pub(super) async fn password_is_right(reach: &Reach) -> Result<bool> {
     let cannot = |reason| Error::Unavailable { doing: "try the role's password".to_owned(), reason };
     let profiles = Profiles::new(&reach.local_datacenter);
-    match connecting::session(reach, &profiles, &reach.contact_points).await.map_err(cannot)? {
-        Ok(_) => Ok(true),
-        Err(trouble::Refusal::CredentialsWrong(_)) => Ok(false),
-        Err(refusal) => Err(cannot(trouble::in_words(reach, &[(reach.contact_points.join(", "), refusal)]))),
+    let started = tokio::time::Instant::now();
+    loop {
+        match connecting::session(reach, &profiles, &reach.contact_points).await.map_err(cannot)? {
+            Ok(_) => return Ok(true),
+            Err(trouble::Refusal::CredentialsWrong(_)) if started.elapsed() < OLD_PASSWORD_LIMIT => {
+                tokio::time::sleep(LOGIN_EVERY).await;
+            }
+            Err(trouble::Refusal::CredentialsWrong(_)) => return Ok(false),
+            Err(refusal) => {
+                return Err(cannot(trouble::in_words(reach, &[(reach.contact_points.join(", "), refusal)])));
+            }
+        }
     }
 }
 

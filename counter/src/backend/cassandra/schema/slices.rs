@@ -10,7 +10,7 @@ use scylla::statement::{Consistency, SerialConsistency};
 use super::cql::{self, Cql};
 use super::ddl::Ddl;
 use super::tables::{EVENTS_FORMAT, MICROS_PER_SECOND, SLICES, Table, seconds};
-use super::{Error, Result, query};
+use super::{Error, Result, first, query};
 use crate::model::{SliceRecord, SliceSettings, SliceState, Timestamp};
 
 const COLUMNS: &str = "slice_start, slice_end, buckets_per_id, seconds_per_bucket, accept_limit_us, write_timeout_us, max_clock_skew_us, format, state";
@@ -117,13 +117,9 @@ async fn insert(session: &Session, keyspace: &str, region: &str, record: &SliceR
         let reason = format!("its time buckets are {:?} wide, which is no whole seconds", record.settings.bucket_width);
         return Err(Error::Rejected { doing, reason });
     }
-    let text = insert_text(keyspace, region, record).to_run();
-    let statement = query::conditional(text, Consistency::LocalQuorum, SerialConsistency::LocalSerial);
-    query::run(session, &doing, statement).await?;
-    // Ours, or that of who was quicker. A serial read: it sees what a quorum was promised and not told yet.
-    let recorded = read_one(session, keyspace, region, record.start, Consistency::LocalSerial).await?;
-    let reason = || "it is not there, though its creation was acknowledged".to_owned();
-    recorded.ok_or_else(|| Error::Unavailable { doing, reason: reason() })
+    let text = insert_text(keyspace, region, record);
+    let read = || read_one(session, keyspace, region, record.start, Consistency::LocalSerial);
+    first::insert(session, &doing, &text, SerialConsistency::LocalSerial, read).await
 }
 
 async fn read_one(

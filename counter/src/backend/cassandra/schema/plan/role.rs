@@ -21,6 +21,14 @@ pub struct Role {
     pub password: String,
 }
 
+impl Role {
+    /// Whether it is the dataset's own, by its name, and so ours to create and change.
+    #[must_use]
+    pub fn is_of(&self, keyspace: &str) -> bool {
+        self.name == name(keyspace)
+    }
+}
+
 impl fmt::Debug for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Role").field("name", &self.name).finish_non_exhaustive()
@@ -72,7 +80,7 @@ pub(super) fn plan(wanted: &Wanted, found: &Found, plan: &mut Plan) -> Result<()
         ));
         return Ok(());
     }
-    if role.name != name(keyspace) {
+    if !role.is_of(keyspace) {
         plan.notes.push(format!(
             "role {} is left as it is: Tallyman creates and changes roles of the name {} only. It needs SELECT and MODIFY on keyspace {keyspace}",
             role.name,
