@@ -126,7 +126,7 @@ impl Statements {
         match self {
             Self::CounterColumn { .. } => ("counters", "counter_name, CAST(count AS bigint)"),
             Self::TokenThenCounterColumn { .. } => ("deduplicated", "counter_name, CAST(count AS bigint)"),
-            Self::EventRow { .. } => ("events", "counter_name, CAST(1 AS bigint)"),
+            Self::EventRow { .. } => ("events", "counter_name, (bigint) 1"),
         }
     }
 }
