@@ -50,6 +50,15 @@ pub enum Error {
         /// One such counter.
         counter: CounterKey,
     },
+    /// The sweep that is to show that every counter written in the slice is rolled up past its end did not finish. The slice
+    /// is kept.
+    #[error("the slice that starts at {slice_start} is kept: {source}")]
+    SweepUnfinished {
+        /// The slice.
+        slice_start: Timestamp,
+        /// Why.
+        source: aggregation::Error,
+    },
     /// The settings make no slice.
     #[error(transparent)]
     InvalidSlice(#[from] crate::model::InvalidSlice),
@@ -138,11 +147,12 @@ pub async fn close_and_drop(dataset: &Dataset, retention: Retention) -> Result<R
 /// Makes sure that every counter with acknowledged events before `end` has a checkpoint past it. One pass is enough: no event
 /// before `end` can be acknowledged any more, and no checkpoint ever goes back.
 async fn cover(dataset: &Dataset, slice_start: Timestamp, end: Timestamp) -> Result<(), Error> {
+    let unfinished = |source| Error::SweepUnfinished { slice_start, source };
     let budget = ScanBudget::new(SCANNED_EVENTS);
     let mut sweep = Sweep::new(dataset.rollups.as_ref(), Share::ALL);
-    while let Some(unrolled) = sweep.next().await? {
+    while let Some(unrolled) = sweep.next().await.map_err(|error| unfinished(error.into()))? {
         for (counter, _) in unrolled {
-            if !cover_counter(dataset, &budget, &counter, end).await? {
+            if !cover_counter(dataset, &budget, &counter, end).await.map_err(unfinished)? {
                 return Err(Error::NotCovered { slice_start, counter });
             }
         }

@@ -44,8 +44,11 @@ const TEST_AT_LENGTH: &[&str] = &[
 ];
 
 /// What the tests start themselves.
-const PACKAGES: &[Package] =
-    &[Package { name: "redis-server", sign: "redis-server" }, Package { name: "memcached", sign: "memcached" }];
+const PACKAGES: &[Package] = &[
+    Package { name: "redis-server", sign: "redis-server" },
+    Package { name: "memcached", sign: "memcached" },
+    Package { name: "faketime", sign: "faketime" },
+];
 
 /// Cassandra nodes that keep what they acknowledge.
 const fn nodes(nodes: u16) -> Shape {

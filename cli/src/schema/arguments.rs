@@ -28,7 +28,7 @@ pub enum Command {
     },
     /// Run the statements that are missing; create slices ahead, close and drop those whose time has come.
     ///
-    /// To be run at least once a day: slices are created three days ahead. A run that was cut short is finished by the next one.
+    /// To be run at least once a day, or several times in every --ahead. A run that was cut short is finished by the next one.
     Apply {
         #[command(flatten)]
         namespaces: Namespaces,
@@ -54,6 +54,11 @@ pub struct Namespaces {
     /// without --owner.
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub owner: Option<String>,
+
+    /// Create slices that reach so far ahead of now: 10m, 12h, 72h. A changed setting takes effect behind them; where they end
+    /// before the next run, mutations are refused until it. Never more than 100 slices.
+    #[arg(long, value_name = "DURATION", default_value = "72h", value_parser = duration)]
+    pub ahead: Duration,
 }
 
 /// As whom.
@@ -85,7 +90,25 @@ fn factor(text: &str) -> Result<(String, u32), String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use tallyman_counter::retention::Ahead;
+
     use super::*;
+
+    #[test]
+    fn slices_reach_as_far_ahead_as_is_usual_unless_it_is_said_otherwise() {
+        #[derive(Parser)]
+        struct Schema {
+            #[command(flatten)]
+            namespaces: Namespaces,
+        }
+        let ahead = |more: &[&str]| {
+            Schema::try_parse_from([&["schema", "--namespaces-dir", "d"], more].concat()).map(|it| it.namespaces.ahead)
+        };
+        assert_eq!(ahead(&[]).unwrap(), Ahead::USUAL.span);
+        assert_eq!(ahead(&["--ahead", "90s"]).unwrap(), Duration::from_secs(90));
+        assert!(ahead(&["--ahead", "soon"]).is_err());
+    }
 
     #[test]
     fn a_factor_is_a_datacenter_and_a_number() {

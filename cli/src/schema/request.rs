@@ -57,7 +57,7 @@ pub fn wanted(
         replication: if asked.is_empty() { usual } else { asked },
         owner: namespaces.owner.clone(),
         role,
-        ahead: Ahead::USUAL,
+        ahead: Ahead { span: namespaces.ahead, ..Ahead::USUAL },
     };
     Ok((wanted, notes))
 }

@@ -15,9 +15,14 @@ type Cells<'a> = (Option<&'a [u8]>, Option<i64>, Option<i64>);
 type ListedRow<'a> = (&'a str, &'a str, &'a str, Option<&'a [u8]>, Option<i64>, Option<i64>);
 
 /// `None` where nothing was written.
-fn row_of((checkpoint, last_write_ts, first_write_ts): Cells<'_>) -> Result<Option<RollupRow>> {
+fn row_of(
+    (namespace, name): (&str, &str),
+    (checkpoint, last_write_ts, first_write_ts): Cells<'_>,
+) -> Result<Option<RollupRow>> {
+    // One such row stops whole sweeps: who is to mend it has to know which.
+    let damaged = |error| Error::Corrupt { reason: format!("the checkpoint of {namespace}/{name}: {error}") };
     let row = RollupRow {
-        checkpoint: checkpoint.map(Checkpoint::decode).transpose()?,
+        checkpoint: checkpoint.map(Checkpoint::decode).transpose().map_err(damaged)?,
         last_write_ts: last_write_ts.map(Timestamp::from_micros),
         first_write_ts: first_write_ts.map(Timestamp::from_micros),
     };
@@ -50,7 +55,7 @@ impl RollupStore for Dataset {
         let damaged = |error: &dyn std::fmt::Display| error::damaged("a rollup row", error);
         let rows = answer.into_rows_result().map_err(|error| damaged(&error))?;
         match rows.maybe_first_row::<Cells<'_>>().map_err(|error| damaged(&error))? {
-            Some(cells) => row_of(cells),
+            Some(cells) => row_of((key.0, key.1), cells),
             None => Ok(None),
         }
     }
@@ -83,7 +88,7 @@ impl RollupStore for Dataset {
             if region != &*self.region {
                 continue;
             }
-            if let Some(row) = row_of((checkpoint, last_write_ts, first_write_ts))? {
+            if let Some(row) = row_of((namespace, name), (checkpoint, last_write_ts, first_write_ts))? {
                 rows.push((counter_of(namespace, name)?, row));
             }
         }
