@@ -16,6 +16,7 @@ pub mod datasets;
 pub mod ddl;
 mod error;
 mod first;
+mod patience;
 pub mod plan;
 pub mod provision;
 mod query;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use scylla::statement::{Consistency, SerialConsistency};
 
 use super::ddl::{Ddl, Permit};
+use super::patience::repeated;
 use super::plan::{Action, Plan, Refusal, Replication, Step, Wanted, plan};
 use super::tables::events_start;
 use super::{Error, Result, first, read, roles};
@@ -138,7 +139,8 @@ impl Provisioner {
         let handle = Arc::new(handle);
         let (events, rollups) = (handle.clone(), handle.clone());
         let dataset = Dataset::new(requested.keyspace.clone(), events, rollups, self.clock.clone());
-        dataset.refresh().await?;
+        // A cluster that has only just started tells its time late.
+        repeated(store::Error::is_retryable, || dataset.refresh()).await?;
         let created = retention::create_ahead(&dataset, requested.time_partition, wanted.ahead).await?;
         let report = retention::close_and_drop(&dataset, requested.retention).await?;
         // What a drop that was cut short, or a creation that came late, left behind.
