@@ -1,5 +1,6 @@
 //! Carries a plan out: keyspace, tables, owner and role here, slices by [`retention`] over the dataset's stores.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use scylla::statement::{Consistency, SerialConsistency};
@@ -141,8 +142,16 @@ impl Provisioner {
         let dataset = Dataset::new(requested.keyspace.clone(), events, rollups, self.clock.clone());
         // A cluster that has only just started tells its time late.
         repeated(store::Error::is_retryable, || dataset.refresh()).await?;
-        let created = retention::create_ahead(&dataset, requested.time_partition, wanted.ahead).await?;
-        let report = retention::close_and_drop(&dataset, requested.retention).await?;
+        let life = async {
+            let created = retention::create_ahead(&dataset, requested.time_partition, wanted.ahead).await?;
+            let report = retention::close_and_drop(&dataset, requested.retention).await?;
+            Ok::<_, retention::Error>(retention::Report { created, ..report })
+        };
+        // Many slices, or a sweep over many counters, take longer than one comparison of the clock is good for.
+        let report = tokio::select! {
+            done = life => done?,
+            never = kept_fresh(&dataset) => match never {},
+        };
         // What a drop that was cut short, or a creation that came late, left behind.
         let found = read::found(self.ddl()?.session(), wanted, async { Ok(true) }).await.map_err(store::Error::from)?;
         let slices = dataset.slices();
@@ -150,7 +159,7 @@ impl Provisioner {
         for slice in dropped.filter(|slice| found.tables.keys().any(|name| events_start(name) == Some(slice.start))) {
             handle.set_slice_state(slice.start, SliceState::Dropped).await?;
         }
-        Ok(retention::Report { created, ..report })
+        Ok(report)
     }
 
     async fn password_is_right(&self, wanted: &Wanted) -> Result<bool> {
@@ -170,6 +179,11 @@ impl Provisioner {
             None => ddl,
         })
     }
+}
+
+async fn kept_fresh(dataset: &Dataset) -> Infallible {
+    dataset.keep_fresh().await;
+    std::future::pending().await
 }
 
 fn unavailable(error: store::Error) -> Error {
