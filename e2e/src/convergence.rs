@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tallyman_api::client::Client;
+use tokio::task::JoinSet;
 
 use crate::ledger::{Fault, Ledger};
-use crate::{PATIENCE, now};
+use crate::{PATIENCE, now, now_micros};
 
+/// Accurate reads under way at once.
+const READS_IN_FLIGHT: usize = 16;
 const POLL: Duration = Duration::from_millis(250);
 
 /// Counts by counter.
@@ -39,6 +42,43 @@ pub async fn with_ledger(clients: &[Client], namespace: &str, ledger: &Ledger) -
         );
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Reads all counters of the ledger accurately, through every sidecar: there is nothing to wait for. The counts of the last one.
+pub async fn accurately(clients: &[Client], namespace: &str, ledger: &Ledger) -> Counts {
+    let mut counts = Counts::new();
+    for client in clients {
+        counts.clear();
+        let mut names = ledger.counters();
+        let mut reading = JoinSet::new();
+        loop {
+            if reading.len() < READS_IN_FLIGHT
+                && let Some(counter) = names.next()
+            {
+                reading.spawn(read_accurately(client.clone(), namespace.to_owned(), counter.to_owned()));
+            } else if let Some(read) = reading.join_next().await {
+                let (counter, count) = read.unwrap();
+                counts.insert(counter, count);
+            } else {
+                break;
+            }
+        }
+        let missing = check(ledger, &counts);
+        assert!(missing.is_empty(), "accurate reads miss adds: {:?}", missing.iter().take(10).collect::<Vec<_>>());
+    }
+    counts
+}
+
+/// One accurate reading.
+pub async fn read_accurately(client: Client, namespace: String, counter: String) -> (String, i64) {
+    let (client, began) = (client.with_deadline(PATIENCE), now_micros());
+    let reading = client.get(&namespace, &counter, Some(Duration::ZERO)).await;
+    let reading = reading.unwrap_or_else(|error| panic!("{counter} cannot be read accurately: {error}"));
+    let as_of = reading.as_of.unwrap();
+    let as_of = as_of.seconds * 1_000_000 + i64::from(as_of.nanos) / 1_000;
+    // The sidecar's clock and ours are the same, or its own is found wrong.
+    assert!(as_of >= began, "{counter} was read as of {as_of}, before the reading began at {began}");
+    (counter, reading.count)
 }
 
 /// What is not counted yet, by counter. Anything else that is wrong will never come right.

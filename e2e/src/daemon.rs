@@ -22,6 +22,7 @@ pub struct Daemon {
     name: String,
     program: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     listen: SocketAddr,
     admin: SocketAddr,
     log: PathBuf,
@@ -37,6 +38,7 @@ impl Daemon {
             name: name.to_owned(),
             program,
             arguments: vec!["--namespaces-dir".into(), namespaces.into()],
+            environment: Vec::new(),
             listen,
             admin,
             log: folder.join(format!("{name}.log")),
@@ -52,6 +54,16 @@ impl Daemon {
         self.arguments.extend([option.into(), value.into()]);
     }
 
+    /// The environment variables that it will be started with from now on, beside those of the test.
+    pub fn set_environment(&mut self, variables: Vec<(OsString, OsString)>) {
+        self.environment = variables;
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where it serves.
     pub fn listen(&self) -> SocketAddr {
         self.listen
@@ -63,6 +75,7 @@ impl Daemon {
         let output = File::options().create(true).append(true).open(&self.log).unwrap();
         let child = command(self.program.clone())
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -139,6 +152,11 @@ impl Daemon {
         page.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 
+    /// Head and body of its answer to a JSON request to where it serves.
+    pub fn post(&self, path: &str, body: &str) -> std::io::Result<String> {
+        exchange(self.listen, &format!("POST {path}"), body)
+    }
+
     /// Memory of it that is resident, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid().pid)).unwrap();
@@ -174,11 +192,19 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Head and body of an answer.
 fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    exchange(address, &format!("GET {path}"), "")
+}
+
+/// Head and body of an answer.
+fn exchange(address: SocketAddr, method_and_path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method_and_path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -9,12 +9,15 @@
 pub mod binaries;
 pub mod convergence;
 pub mod daemon;
+pub mod faketime;
+pub mod lateness;
 pub mod ledger;
 pub mod load;
+pub mod operator;
 pub mod plane;
 pub mod tables;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long anything may take that is waited for. Long, for busy machines: it decides about failures only.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -22,4 +25,19 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 #[allow(clippy::disallowed_methods, reason = "how long a test has waited is no business of the engine's clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+#[allow(clippy::disallowed_methods, reason = "the tests' clock is the one that no other is shifted against")]
+pub(crate) fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The time now, in microseconds since the epoch.
+pub fn now_micros() -> i64 {
+    micros(wall_clock())
+}
+
+/// A time in microseconds since the epoch.
+pub fn micros(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }

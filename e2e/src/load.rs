@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tallyman_api::client::{Client, Error};
 use tallyman_api::proto::IdempotencyToken;
@@ -40,9 +40,21 @@ pub struct Load {
     running: JoinHandle<()>,
 }
 
+/// An add that was acknowledged.
+#[derive(Debug, Clone)]
+pub struct Acknowledged {
+    /// Its counter.
+    pub counter: String,
+    /// Its event's time, in microseconds since the epoch.
+    pub event_time: i64,
+    /// When its sender knew.
+    pub at: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Books {
     ledger: Ledger,
+    acknowledged: Vec<Acknowledged>,
     /// How often which error was seen.
     errors: BTreeMap<String, u64>,
 }
@@ -80,12 +92,17 @@ impl Load {
 
     /// Sends nothing more, waits for every answer that is due, and returns the books.
     pub async fn stop(self) -> Ledger {
+        self.stop_and_tell_times().await.0
+    }
+
+    /// As [`Load::stop`], with when each add was acknowledged.
+    pub async fn stop_and_tell_times(self) -> (Ledger, Vec<Acknowledged>) {
         self.stop.cancel();
         let summary = self.books.clone();
         self.running.await.unwrap();
-        let books = summary.lock().unwrap();
+        let books = std::mem::take(&mut *summary.lock().unwrap());
         eprintln!("load: {}; errors: {:?}", books.ledger, books.errors);
-        books.ledger.clone()
+        (books.ledger, books.acknowledged)
     }
 
     fn summary(&self) -> String {
@@ -139,12 +156,22 @@ async fn settle(clients: Vec<Client>, first: usize, sending: Sending, is_resent:
         sendings += 1;
     }
     record(fate);
+    if fate == Fate::Acknowledged {
+        let acknowledged = sending.acknowledged();
+        books.lock().unwrap().acknowledged.push(acknowledged);
+    }
     if is_resent {
         record(sending.send(client(sendings), &books).await);
     }
 }
 
 impl Sending {
+    fn acknowledged(&self) -> Acknowledged {
+        let time = self.token.generation_time.as_ref().unwrap();
+        let event_time = time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000;
+        Acknowledged { counter: self.counter.clone(), event_time, at: now() }
+    }
+
     async fn send(&self, client: &Client, books: &Mutex<Books>) -> Fate {
         let sent = client.add(&self.namespace, &self.counter, delta(self.add), Some(self.token.clone())).await;
         let Err(error) = sent else { return Fate::Acknowledged };

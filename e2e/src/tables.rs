@@ -1,6 +1,8 @@
 //! Cassandra's tables read around the product, with another driver (Debian's for Python): what is in them is what counts.
 
 pub mod checkpoints;
+pub mod requests;
+pub mod slices;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -10,12 +12,15 @@ use tallyman_servers::debian::{self, Package};
 use crate::convergence::Counts;
 use crate::ledger::Ledger;
 use crate::tables::checkpoints::CheckpointWatch;
+use crate::tables::requests::RequestsWatch;
+use crate::tables::slices::Slice;
 
 const PYTHON: &str = "/usr/bin/python3";
 const DRIVER: Package =
     Package { name: "python3-cassandra", sign: "/usr/lib/python3/dist-packages/cassandra/cluster.py" };
 const TRIED: &str = include_str!("tables/tried.py");
 const EVENTS: &str = include_str!("tables/events.py");
+const RUN: &str = include_str!("tables/run.py");
 
 /// A keyspace, and how to reach it.
 #[derive(Debug, Clone)]
@@ -48,6 +53,25 @@ impl Keyspace {
     /// Begins to watch the checkpoints.
     pub fn watch_checkpoints(&self) -> CheckpointWatch {
         CheckpointWatch::start(self.script(checkpoints::SCRIPT))
+    }
+
+    /// Begins to look at how many requests the first node has at once.
+    pub fn watch_requests(&self) -> RequestsWatch {
+        RequestsWatch::start(self.script(requests::SCRIPT))
+    }
+
+    /// All slices, and what is in their tables.
+    pub fn slices(&self) -> Vec<Slice> {
+        let output = self.script(slices::SCRIPT).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&printed).unwrap()
+    }
+
+    /// Runs statements as somebody who may do anything.
+    pub fn run(&self, statements: &[&str]) {
+        let output = self.script(RUN).args(statements).output().unwrap();
+        assert!(output.status.success(), "{statements:?}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn script(&self, script: &str) -> Command {

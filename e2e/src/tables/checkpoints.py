@@ -8,7 +8,7 @@ from cassandra.query import SimpleStatement
 
 points, keyspace = sys.argv[1:3]
 points = [point.rsplit(":", 1) for point in points.split(",")]
-cluster = Cluster([host for host, _ in points], port=int(points[0][1]), protocol_version=4)
+cluster = Cluster([host for host, _ in points], port=int(points[0][1]), protocol_version=4, connect_timeout=60, control_connection_timeout=60)
 session = cluster.connect()
 query = SimpleStatement(
     f"SELECT namespace, counter_name, region, checkpoint, WRITETIME(checkpoint) AS written FROM {keyspace}.rollup",

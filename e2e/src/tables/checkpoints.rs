@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
 
 use serde::Deserialize;
+
+use crate::{now, wall_clock};
 
 pub(super) const SCRIPT: &str = include_str!("checkpoints.py");
 
@@ -33,10 +36,25 @@ pub struct Watched {
     pub failed_looks: u64,
     /// How often a checkpoint was seen to have moved on.
     pub advances: u64,
+    /// Each checkpoint as it was first seen, in the order of time.
+    pub sights: Vec<Sight>,
     /// The last `last_rollup_ts` of each counter.
     latest: BTreeMap<String, i64>,
     /// Checkpoints that moved back, or whose time is not the one they were written with.
     violations: Vec<String>,
+}
+
+/// A checkpoint, seen for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Its counter's name.
+    pub counter: String,
+    /// Its time, in microseconds since the epoch.
+    pub last_rollup_ts: i64,
+    /// When it was seen…
+    pub at: Instant,
+    /// …by the wall clock.
+    pub at_wall_clock: SystemTime,
 }
 
 impl CheckpointWatch {
@@ -94,6 +112,9 @@ impl Watched {
                     Some(before) if *before < time => self.advances += 1,
                     _ => {}
                 }
+                let name = counter.splitn(3, ':').nth(2).unwrap_or(&counter).to_owned();
+                let (at, at_wall_clock) = (now(), wall_clock());
+                self.sights.push(Sight { counter: name, last_rollup_ts: time, at, at_wall_clock });
                 self.latest.insert(counter, time);
             }
             Line::End { looks, failed_looks } => {

@@ -8,7 +8,7 @@ from cassandra.query import SimpleStatement
 
 points, keyspace, namespace = sys.argv[1:4]
 points = [point.rsplit(":", 1) for point in points.split(",")]
-cluster = Cluster([host for host, _ in points], port=int(points[0][1]), protocol_version=4)
+cluster = Cluster([host for host, _ in points], port=int(points[0][1]), protocol_version=4, connect_timeout=60, control_connection_timeout=60)
 session = cluster.connect()
 session.default_timeout = 60
 
