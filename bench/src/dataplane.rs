@@ -15,13 +15,13 @@ use crate::memcached::Memcached;
 use crate::process::{self, Server};
 use crate::programs::Programs;
 
-/// The windows of the durable namespace have the proportions of the defaults and are a quarter as long: an event is immutable after
-/// 2 s (8 s by default), a counter is rolled up once in 2.5 s (10 s). So what is added is rolled up while adds are measured. The
+/// The windows of the durable namespace have the proportions of the defaults and are half as long: an event is immutable after
+/// 4 s (8 s by default), a counter is rolled up once in 5 s (10 s). So what is added is rolled up while adds are measured. The
 /// skew leaves room for what a node that is busy takes to tell its time.
-const EVENT_LIMITS: [(&str, &str); 3] = [("accept_limit", "1s"), ("write_timeout", "0.5s"), ("max_clock_skew", "0.5s")];
-const COALESCE_MS: u32 = 2_500;
+const EVENT_LIMITS: [(&str, &str); 3] = [("accept_limit", "2.5s"), ("write_timeout", "1s"), ("max_clock_skew", "0.5s")];
+const COALESCE_MS: u32 = 5_000;
 /// A rollup server may rest for as long between two windows.
-const REST: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_millis(5_500);
 /// How often a server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(50);
 

@@ -91,6 +91,11 @@ async fn run(arguments: Arguments) -> Result<bool> {
         echo::serve(address).await?;
         return Ok(true);
     }
+    // What the pipeline in this process has to say goes where the rounds' figures go.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .init();
     ensure!(!cfg!(debug_assertions), "figures of a debug build mean nothing; build with --release");
     let (rounds, seconds) = if arguments.quick { (3, 1.0) } else { (arguments.rounds, arguments.seconds) };
     ensure!((0.1..=3_600.0).contains(&seconds), "--seconds {seconds}: 0.1 to 3600 are allowed");

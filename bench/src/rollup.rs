@@ -62,7 +62,7 @@ impl Engine {
         let rollups = RollupServer::new(Options::new("bench"));
         let engine = Self { clock, database, namespace, rollups, _opener: opener };
         let dataset = engine.dataset()?;
-        dataset.refresh().await?;
+        until_reached(dataset).await?;
         retention::create_ahead(dataset, engine.durable()?.settings.time_partition, Ahead::USUAL).await?;
         dataset.refresh().await?;
         engine.rollups.serve([engine.namespace.clone()]).await;
@@ -157,6 +157,18 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Waits until the store answers: a connection to Cassandra is made in the background.
+async fn until_reached(dataset: &Dataset) -> Result<()> {
+    const ATTEMPTS: usize = 200;
+    for _ in 1..ATTEMPTS {
+        if dataset.refresh().await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(dataset.refresh().await?)
 }
 
 fn appends(counter: &CounterKey, slices: &Slices, clock: &dyn Clock, tokens: &mut Tokens) -> Result<Vec<Append>> {

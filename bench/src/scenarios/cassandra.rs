@@ -26,7 +26,7 @@ const WARM_UP_ROUNDS: usize = 1;
 
 /// Measurements take longer by this factor than others: rollups of what is added begin after some seconds, and are to be on the
 /// bill.
-const LONGER: u32 = 2;
+const LONGER: u32 = 3;
 
 /// What a scenario does, and the ratios to reach beside each peer.
 struct Plan {
