@@ -1,4 +1,4 @@
-//! What is gone: a dataset that was dropped and created again.
+//! What is gone: a dataset that was dropped and created again, a rollup server that does not come back.
 
 use super::*;
 
@@ -49,4 +49,55 @@ async fn of_two_readings_of_the_slices_that_overtake_one_another_the_one_that_sa
     assert!(!known.is_empty());
     assert!(slow.await.unwrap().unwrap().is_empty());
     assert_eq!(dataset.slices(), known);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_the_share_of_a_server_that_does_not_come_back_is_found_by_the_others() {
+    let (clock, store) = (VirtualClock::new(), Cassandra::default());
+    let process = process(&store, &clock, None).await;
+    let mut settings = settings(Accuracy::Eventual);
+    settings.rollup_endpoints = ["r-0.rollup:1", "r-1.rollup:1", "r-2.rollup:1"].map(str::to_owned).to_vec();
+    retention::create_ahead(&process.dataset, settings.time_partition, retention::Ahead::USUAL).await.unwrap();
+    let namespaces = [namespace("ns", &settings, &process.dataset, None)];
+    process.service.serve(namespaces.clone());
+    // Every rollup event is lost, with the server that had them.
+    let server = RollupServer::new(Options::new("r-0"));
+    server.serve(namespaces).await;
+    while_swept(&server, async {
+        for i in 0..60 {
+            process.service.add_count("ns", &i.to_string(), 1, ClientToken::default(), None).await.unwrap();
+        }
+        // Two others, each in its turn, after what could still be its owner's.
+        seconds(60 + 2 * 60 + 60).await;
+    })
+    .await;
+    let mut missing = 0;
+    for i in 0..60 {
+        missing += usize::from(rolled_up(&process.dataset, &counter("ns", &i.to_string())).await != Some(1));
+    }
+    assert_eq!(missing, 0, "counters that nobody looks for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_leaves_to_another_what_that_one_rolls_up_in_time() {
+    let (clock, store) = (VirtualClock::new(), Cassandra::default());
+    let process = process(&store, &clock, None).await;
+    let mut settings = settings(Accuracy::Eventual);
+    settings.rollup_endpoints = ["r-0.rollup:1", "r-1.rollup:1"].map(str::to_owned).to_vec();
+    retention::create_ahead(&process.dataset, settings.time_partition, retention::Ahead::USUAL).await.unwrap();
+    let namespaces = [namespace("ns", &settings, &process.dataset, None)];
+    process.service.serve(namespaces.clone());
+    let servers = ["r-0", "r-1"].map(|name| RollupServer::new(Options::new(name)));
+    for server in &servers {
+        server.serve(namespaces.clone()).await;
+    }
+    let written = async {
+        for i in 0..600 {
+            process.service.add_count("ns", &(i % 60).to_string(), 1, ClientToken::default(), None).await.unwrap();
+            seconds(1).await;
+        }
+    };
+    while_swept(&servers[0], while_swept(&servers[1], written)).await;
+    let duplicates: u64 = servers.iter().map(|server| server.statistics().duplicates).sum();
+    assert_eq!(duplicates, 0);
 }
