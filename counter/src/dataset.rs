@@ -3,6 +3,7 @@
 mod health;
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,10 +35,20 @@ pub struct Dataset {
     pub rollups: Arc<dyn RollupStore>,
     /// The clock of this process, held against the store's.
     pub clock: ClockGuard,
-    slices: ArcSwap<Slices>,
+    seen: ArcSwap<Seen>,
+    /// Readings of the slices begun so far.
+    readings: AtomicU64,
     asked: Mutex<AskedFor>,
     /// Told of every answer.
     answers: Notify,
+}
+
+/// The slices as a reading showed them.
+#[derive(Default)]
+struct Seen {
+    slices: Arc<Slices>,
+    /// Readings that had begun when this one was answered: whichever begins after them shows no less, unless it is gone.
+    begun: u64,
 }
 
 /// How asking the store has gone, by what it was asked for.
@@ -57,15 +68,16 @@ impl Dataset {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let clock = ClockGuard::new(clock);
-        let (slices, asked, answers) = (ArcSwap::default(), Mutex::default(), Notify::new());
-        Arc::new(Self { name, events, rollups, clock, slices, asked, answers })
+        let (seen, readings) = (ArcSwap::default(), AtomicU64::new(0));
+        Arc::new(Self { name, events, rollups, clock, seen, readings, asked: Mutex::default(), answers: Notify::new() })
     }
 
     /// The slices as last read. A record never changes but for its state, which only moves on, and new ones are appended:
-    /// an old view refuses or waits, it never miscounts.
+    /// an old view refuses or waits, it never miscounts. A dataset that was dropped and created again has other records under
+    /// its name, and is seen as it is now from the next reading on.
     #[must_use]
     pub fn slices(&self) -> Arc<Slices> {
-        self.slices.load_full()
+        self.seen.load().slices.clone()
     }
 
     /// Reads the slice records, and answers them.
@@ -73,10 +85,16 @@ impl Dataset {
     /// # Errors
     /// When they cannot be read whole; the last view stays.
     pub async fn refresh_slices(&self) -> store::Result<Arc<Slices>> {
+        let nth = self.readings.fetch_add(1, Ordering::SeqCst) + 1;
         let read = self.events.slices().await.map(|records| Arc::new(Slices::new(records)));
         if let Ok(read) = &read {
+            let seen = Arc::new(Seen { slices: read.clone(), begun: self.readings.load(Ordering::SeqCst) });
             // Of two readings that overtake one another, the one that saw more stays.
-            self.slices.rcu(|known| if read.is_as_new_as(known) { read.clone() } else { known.clone() });
+            let is_newer = |known: &Seen| nth > known.begun || read.is_as_new_as(&known.slices);
+            let before = self.seen.rcu(|known| if is_newer(known) { seen.clone() } else { known.clone() });
+            if is_newer(&before) && !read.is_as_new_as(&before.slices) {
+                tracing::warn!(dataset = %self.name, "time slices are gone: the dataset was dropped, and created again perhaps");
+            }
         }
         self.learn(&read, "read the slices", |asked| &mut asked.slices);
         read

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use tallyman_counter::aggregation;
 use tallyman_counter::backend::memory;
 use tallyman_counter::clock::Clock;
 use tallyman_counter::configuration::{
@@ -32,6 +33,9 @@ use tallyman_counter::store::{
     self, Append, Capabilities, Cursor, EventPage, EventStore, NodeClock, Result, RollupCache, RollupRow, RollupStore,
     RowPage, Scan, Share, Touch,
 };
+
+#[path = "attacks/absences.rs"]
+mod absences;
 
 const START: i64 = 1_700_000_000_000_000;
 const SECOND: i64 = 1_000_000;
@@ -66,12 +70,13 @@ impl Clock for VirtualClock {
 
 type Hook = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// What happens before calls on a store.
+/// What happens before calls on a store, or between a call and its answer.
 #[derive(Default, Clone)]
 struct Hooks {
     scan: Arc<Mutex<Option<Hook>>>,
     append: Arc<Mutex<Option<Hook>>>,
     slices: Arc<Mutex<Option<Hook>>>,
+    slices_answer: Arc<Mutex<Option<Hook>>>,
     read: Arc<Mutex<Option<Hook>>>,
     list_fails: Arc<AtomicBool>,
     drop_fails: Arc<AtomicBool>,
@@ -231,7 +236,9 @@ impl<S: EventStore + RollupStore> EventStore for Faulty<S> {
     }
     async fn slices(&self) -> Result<Vec<SliceRecord>> {
         hook(&self.hooks.slices).await;
-        self.store.slices().await
+        let slices = self.store.slices().await;
+        hook(&self.hooks.slices_answer).await;
+        slices
     }
     async fn create_slice(&self, record: SliceRecord) -> Result<()> {
         self.store.create_slice(record).await

@@ -45,10 +45,23 @@ impl Ownership {
             None => Share::ALL,
         }
     }
+
+    /// The share of another server that this one looks through in its `turn`th sweep, should that one not be there: each of
+    /// the others has its turn, and in the same turn each server takes another one.
+    pub fn share_of_another(&self, turn: u64) -> Option<Share> {
+        let own = self.servers.iter().position(|server| *server == self.server)?;
+        let others = u64::try_from(self.servers.len()).ok()?.checked_sub(1).filter(|others| *others > 0)?;
+        // Less than the number of others, which came from a usize.
+        let after = usize::try_from(turn % others).ok()? + 1;
+        let index = (own + after) % self.servers.len();
+        Some(Share { index: u32::try_from(index).ok()?, ..self.share() })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::model::{CounterName, NamespaceName};
 
@@ -70,6 +83,21 @@ mod tests {
         }
         let shares: Vec<_> = servers.iter().map(Ownership::share).collect();
         assert_eq!(shares, [0, 1, 2].map(|index| Share { index, count: 3 }));
+    }
+
+    #[test]
+    fn in_turn_a_server_looks_through_the_share_of_every_other_one_and_no_two_through_the_same() {
+        let servers: Vec<_> =
+            (0..4).map(|i| Ownership::new(&format!("r-{i}"), &endpoints(&["r-0", "r-1", "r-2", "r-3"]))).collect();
+        let looked = |server: &Ownership, turn| server.share_of_another(turn).unwrap().index;
+        for first_turn in [0, 7, u64::MAX - 2] {
+            let of_one: BTreeSet<_> = (0..3).map(|turn| looked(&servers[1], first_turn + turn)).collect();
+            assert_eq!(of_one, BTreeSet::from([0, 2, 3]));
+            let of_all: BTreeSet<_> = servers.iter().map(|server| looked(server, first_turn)).collect();
+            assert_eq!(of_all.len(), 4);
+        }
+        assert_eq!(Ownership::new("r-0", &endpoints(&["r-0"])).share_of_another(1), None);
+        assert_eq!(Ownership::new("stranger", &endpoints(&["r-0", "r-1"])).share_of_another(1), None, "it sweeps all");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::configuration::Queue;
 use crate::dataset::Dataset;
 use crate::model::{CounterKey, CounterName, NamespaceName};
 use crate::namespace::{DurableNamespace, Namespace};
-use crate::store;
+use crate::store::{self, Share};
 
 /// How long a consumer may take to hand over to another: one batch. Then it is cut off, and a sweep finds what it had in hand.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -348,12 +348,28 @@ impl RollupServer {
         Ok(total)
     }
 
-    /// Sweeps the share that this server has of a dataset, for the namespaces in it that have these servers.
+    /// Sweeps the share that this server has of a dataset, for the namespaces in it that have these servers; then, in that of
+    /// another one, what has been overdue for so long that nobody sweeps there.
     async fn sweep_part(&self, dataset: &Dataset, ownership: &Ownership) -> store::Result<SweepReport> {
-        let mut sweep = Sweep::new(dataset.rollups.as_ref(), ownership.share());
+        let report = self.sweep_share(dataset, ownership, ownership.share(), Duration::ZERO).await?;
+        if let Some(share) = ownership.share_of_another(self.sweeps.load(Ordering::Relaxed)) {
+            self.sweep_share(dataset, ownership, share, self.options.sweep_every).await?;
+        }
+        Ok(report)
+    }
+
+    /// Sweeps one share. With `patience`, it is that of another server, and what is not overdue for longer is left to that one.
+    async fn sweep_share(
+        &self,
+        dataset: &Dataset,
+        ownership: &Ownership,
+        share: Share,
+        patience: Duration,
+    ) -> store::Result<SweepReport> {
+        let mut sweep = Sweep::new(dataset.rollups.as_ref(), share);
         let mut overdue = 0;
         while let Some(unrolled) = sweep.next().await? {
-            let boundary = dataset.slices().boundary(dataset.clock.clock().now());
+            let boundary = dataset.slices().boundary(dataset.clock.clock().now()).minus(patience);
             for (counter, row) in unrolled {
                 let is_ours = |pipeline: &Arc<Pipeline>| *pipeline.ownership == *ownership;
                 if !self.pipelines.load().get(&counter.namespace).is_some_and(is_ours) {
@@ -362,7 +378,7 @@ impl RollupServer {
                 let is_overdue = row.last_write_ts.is_some_and(|last_write_ts| last_write_ts < boundary);
                 overdue += u64::from(is_overdue);
                 // What another owns and could not have rolled up yet is in its hands; else two would roll it up.
-                if is_overdue || ownership.owns(&counter) {
+                if is_overdue || (patience.is_zero() && ownership.owns(&counter)) {
                     self.queue_when_there_is_room(&counter).await;
                 }
             }

@@ -270,3 +270,26 @@ async fn adds_under_load_all_count_once_though_a_replica_restarts_under_them() {
         assert_eq!(sum, WRITERS as i64 * ADDS_EACH);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs memcached: cargo xtask test"]
+async fn a_replica_that_stays_away_does_not_hold_up_the_healing_of_another() {
+    const COUNTERS: usize = 2_000;
+    let mut replicas = [Server::start(), Server::start(), Server::start()];
+    let store = BestEffort::new(&cluster(&replicas));
+    let add_to_all = async |store: &BestEffort| {
+        let adds = (0..COUNTERS).map(|nth| {
+            let store = store.clone();
+            async move { store.add(&counter(&nth.to_string()), 1, LONG).await.unwrap() }
+        });
+        futures::future::join_all(adds).await;
+    };
+    add_to_all(&store).await;
+    replicas[2].kill();
+    replicas[1].restart();
+    add_to_all(&store).await;
+    until("all is healed but what is away", async || store.statistics().debts <= COUNTERS as u64).await;
+    for nth in [0, COUNTERS / 2, COUNTERS - 1] {
+        assert_eq!(count_at(&replicas[1], &nth.to_string()).await, Some(2));
+    }
+}

@@ -206,10 +206,10 @@ impl Shared {
         };
         for ((place, counter), checkpoint) in due {
             let key = CacheKey::new(&self.scope, &counter);
-            if self.offer_at(place, &key, checkpoint).await.is_err() {
-                break;
+            // One that is refused holds up no other; where the server went away again, the rest is refused at once.
+            if self.offer_at(place, &key, checkpoint).await.is_ok() {
+                self.forget(place, &counter, checkpoint);
             }
-            self.forget(place, &counter, checkpoint);
         }
         self.late().is_empty()
     }

@@ -58,7 +58,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             let shared = &shared;
             async move { shared.repair(&key).await }
         });
-        let all_went_well = repaired.buffer_unordered(REPAIRS_AT_ONCE).all(|repaired| async move { repaired }).await;
+        // To the last one: what cannot be put right yet, as with a third replica away, holds up no other.
+        let all_went_well = repaired
+            .buffer_unordered(REPAIRS_AT_ONCE)
+            .fold(true, |so_far, repaired| async move { so_far && repaired })
+            .await;
         if !all_went_well {
             tokio::time::sleep(RETRY_AFTER).await;
         }
