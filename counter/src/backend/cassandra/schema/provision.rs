@@ -139,10 +139,23 @@ impl Provisioner {
         let handle = Arc::new(handle);
         let (events, rollups) = (handle.clone(), handle.clone());
         let dataset = Dataset::new(requested.keyspace.clone(), events, rollups, self.clock.clone());
-        // A cluster that has only just started tells its time late.
-        repeated(store::Error::is_retryable, || dataset.refresh()).await?;
-        let created = retention::create_ahead(&dataset, requested.time_partition, wanted.ahead).await?;
-        let report = retention::close_and_drop(&dataset, requested.retention).await?;
+        let create_and_drop = async {
+            // A cluster that has only just started tells its time late.
+            let refresh = || repeated(store::Error::is_retryable, || dataset.refresh());
+            refresh().await?;
+            let created = retention::create_ahead(&dataset, requested.time_partition, wanted.ahead).await?;
+            refresh().await?;
+            let report = retention::close_and_drop(&dataset, requested.retention).await?;
+            Ok::<_, retention::Error>(retention::Report { created, ..report })
+        };
+        // Both may take longer than a clock is trusted that is not compared again.
+        let report = tokio::select! {
+            report = create_and_drop => report?,
+            never = async {
+                dataset.keep_fresh().await;
+                std::future::pending().await
+            } => never,
+        };
         // What a drop that was cut short, or a creation that came late, left behind.
         let found = read::found(self.ddl()?.session(), wanted, async { Ok(true) }).await.map_err(store::Error::from)?;
         let slices = dataset.slices();
@@ -150,7 +163,7 @@ impl Provisioner {
         for slice in dropped.filter(|slice| found.tables.keys().any(|name| events_start(name) == Some(slice.start))) {
             handle.set_slice_state(slice.start, SliceState::Dropped).await?;
         }
-        Ok(retention::Report { created, ..report })
+        Ok(report)
     }
 
     async fn password_is_right(&self, wanted: &Wanted) -> Result<bool> {
