@@ -74,7 +74,7 @@ impl Settings {
             "time_partition": {"buckets_per_id": 2, "seconds_per_bucket": "60", "seconds_per_slice": "86400"},
             "accept_limit": format!("{}s", self.accept_limit.as_secs_f64()),
             "write_timeout": "2s",
-            "max_clock_skew": "0.5s",
+            "max_clock_skew": "2s",
         });
         let mut entries = vec![
             json!({"id": "COUNTER_ROLLUP", "scope": "dal=counter", "physical_storage": dataset,
