@@ -99,6 +99,7 @@ impl Settings {
             "eventual_counter_config": {"internal_config": {"queue_config": queues, "rollup_batch_count": 32}},
         });
         let events = json!({
+<<<<<<< HEAD
             "time_partition": {
                 "buckets_per_id": self.buckets_per_id,
                 "seconds_per_bucket": self.bucket_width.as_secs().to_string(),
@@ -107,6 +108,12 @@ impl Settings {
             "accept_limit": span(self.accept_limit),
             "write_timeout": span(self.write_timeout),
             "max_clock_skew": span(self.max_clock_skew),
+=======
+            "time_partition": {"buckets_per_id": 2, "seconds_per_bucket": "60", "seconds_per_slice": "86400"},
+            "accept_limit": format!("{}s", self.accept_limit.as_secs_f64()),
+            "write_timeout": "2s",
+            "max_clock_skew": "2s",
+>>>>>>> wt-servers
         });
         let mut storage =
             json!({"id": "EVENT_STORAGE", "scope": "dal=ts", "physical_storage": dataset, "config": events});

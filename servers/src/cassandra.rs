@@ -29,7 +29,7 @@ pub const SUPERUSER: (&str, &str) = ("cassandra", "cassandra");
 
 const HEAP_MEBIBYTES: u16 = 600;
 /// How long a node may take to start or to be seen by the others. On an idle machine it takes 12 s.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(200);
 
 /// What a node needs to know.

@@ -2,13 +2,16 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use tallyman_counter::backend::cassandra::schema::ddl::Permit;
 use tallyman_counter::backend::cassandra::schema::plan::Wanted;
 use tallyman_counter::backend::cassandra::schema::provision::{Done, Incomplete, Provisioner};
 use tallyman_counter::backend::cassandra::schema::tables;
 use tallyman_counter::backend::cassandra::{Cluster, Reach};
-use tallyman_counter::clock::SystemClock;
+use tallyman_counter::clock::{MEASUREMENT_AGE_MAX, SystemClock};
 use tallyman_counter::configuration::{Retention, TimePartition};
 use tallyman_counter::model::{
     CounterKey, CounterName, Event, EventItem, IdempotencyToken, NamespaceName, Partition, SliceSettings, SliceState,
@@ -39,6 +42,25 @@ fn short(keyspace: &Keyspace) -> Wanted {
     wanted
 }
 
+/// Lets everything happen, the first table of events only once a clock that was measured before is no longer trusted.
+#[derive(Default)]
+struct Slow {
+    asked: AtomicUsize,
+}
+
+/// Keyspace, owner's table, claim, rollup, slices.
+const CHANGES_BEFORE_SLICES: usize = 5;
+
+#[async_trait]
+impl Permit for Slow {
+    async fn may_change_schema(&self) -> Result<(), String> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) == CHANGES_BEFORE_SLICES {
+            tokio::time::sleep(MEASUREMENT_AGE_MAX + Duration::from_secs(1)).await;
+        }
+        Ok(())
+    }
+}
+
 struct Operator {
     provisioner: Provisioner,
     cluster: Cluster,
@@ -47,7 +69,10 @@ struct Operator {
 
 impl Operator {
     async fn new(keyspace: &Keyspace) -> Self {
-        let wanted = short(keyspace);
+        Self::of(short(keyspace), None).await
+    }
+
+    async fn of(wanted: Wanted, permit: Option<Arc<dyn Permit>>) -> Self {
         let cluster = Cluster::new(Reach {
             contact_points: crate::node::contact_points(),
             local_datacenter: wanted.dataset.local_datacenter.clone(),
@@ -55,7 +80,7 @@ impl Operator {
             tls_ca_file: None,
         });
         cluster.connected().await;
-        let provisioner = Provisioner::new(cluster.clone(), Arc::new(SystemClock::new()), None);
+        let provisioner = Provisioner::new(cluster.clone(), Arc::new(SystemClock::new()), permit);
         Self { provisioner, cluster, wanted }
     }
 
@@ -144,5 +169,17 @@ async fn a_slice_whose_counters_cannot_be_rolled_up_is_kept_and_told() {
     assert!(told.starts_with(&format!("dataset {}: ", keyspace.name)), "{told}");
     assert_eq!(operator.state(start).await, SliceState::Open);
     assert!(keyspace.tables().await.contains(&tables::events_name(start)), "the table is kept");
+    keyspace.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Cassandra: cargo xtask servers up"]
+async fn slices_that_are_created_slowly_leave_no_apply_with_a_clock_it_does_not_trust() {
+    let keyspace = Keyspace::new().await;
+    let slow = Arc::new(Slow::default());
+    let operator = Operator::of(keyspace.wanted(), Some(slow.clone())).await;
+    let done = operator.apply().await.unwrap();
+    assert_eq!(slow.asked.load(Ordering::Relaxed), CHANGES_BEFORE_SLICES + done.slices.created);
+    assert!(done.slices.created > 1, "{done:?}");
     keyspace.drop().await;
 }
