@@ -71,7 +71,7 @@ impl Settings {
             num_queues: 4,
             accept_limit: Duration::from_secs(10),
             write_timeout: Duration::from_secs(2),
-            max_clock_skew: Duration::from_millis(500),
+            max_clock_skew: Duration::from_secs(2),
             buckets_per_id: 2,
             bucket_width: Duration::from_secs(60),
             slice_width: Duration::from_secs(86_400),
@@ -99,7 +99,6 @@ impl Settings {
             "eventual_counter_config": {"internal_config": {"queue_config": queues, "rollup_batch_count": 32}},
         });
         let events = json!({
-<<<<<<< HEAD
             "time_partition": {
                 "buckets_per_id": self.buckets_per_id,
                 "seconds_per_bucket": self.bucket_width.as_secs().to_string(),
@@ -108,12 +107,6 @@ impl Settings {
             "accept_limit": span(self.accept_limit),
             "write_timeout": span(self.write_timeout),
             "max_clock_skew": span(self.max_clock_skew),
-=======
-            "time_partition": {"buckets_per_id": 2, "seconds_per_bucket": "60", "seconds_per_slice": "86400"},
-            "accept_limit": format!("{}s", self.accept_limit.as_secs_f64()),
-            "write_timeout": "2s",
-            "max_clock_skew": "2s",
->>>>>>> wt-servers
         });
         let mut storage =
             json!({"id": "EVENT_STORAGE", "scope": "dal=ts", "physical_storage": dataset, "config": events});
