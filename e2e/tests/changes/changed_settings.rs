@@ -47,7 +47,7 @@ async fn changed_settings_begin_with_the_first_slice_not_yet_created_whoever_lea
         accept_limit: seconds(15),
         write_timeout: seconds(3),
         buckets_per_id: 1,
-        bucket_width: seconds(7),
+        bucket_width: seconds(6),
         slice_width: seconds(30),
         ..second.clone()
     };
