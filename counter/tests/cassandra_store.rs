@@ -203,30 +203,6 @@ async fn most_nodes_tell_their_time() {
     }
 }
 
-/// Needs a Cassandra that asks for a password (`cargo xtask servers up --auth`), as `TALLYMAN_CASSANDRA_AUTH`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Cassandra with passwords: cargo xtask servers up --auth"]
-async fn wrong_credentials_are_told_apart_and_right_ones_are_taken_up_without_a_restart() {
-    let node = std::env::var("TALLYMAN_CASSANDRA_AUTH").unwrap_or_else(|_| "127.0.0.1:9042".to_owned());
-    let datacenter = std::env::var("TALLYMAN_CASSANDRA_DATACENTER").unwrap_or_else(|_| "dc1".to_owned());
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("credentials");
-    let without =
-        Reach { contact_points: vec![node], local_datacenter: datacenter, credentials_file: None, tls_ca_file: None };
-    let words = why_not(&Cluster::new(without.clone())).await;
-    assert!(words.starts_with("wrong credentials") && words.contains("no credentials_file"), "{words}");
-    let with = Reach { credentials_file: Some(file.clone()), ..without };
-    let words = why_not(&Cluster::new(with.clone())).await;
-    assert!(words.contains("cannot be read") && words.contains(file.to_str().unwrap()), "{words}");
-    std::fs::write(&file, "username=cassandra\npassword=not-this-one\n").unwrap();
-    let cluster = Cluster::new(with);
-    let words = why_not(&cluster).await;
-    assert!(words.starts_with("wrong credentials") && words.contains(file.to_str().unwrap()), "{words}");
-    assert!(!words.contains("not-this-one"), "{words}");
-    std::fs::write(&file, "username=cassandra\npassword=cassandra\n").unwrap();
-    tokio::time::timeout(Duration::from_secs(30), cluster.connected()).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_unreachable_contact_point_is_named_and_every_call_says_so() {
     // Ports that nobody may listen on without being root, and that no service has.

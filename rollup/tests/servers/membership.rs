@@ -18,9 +18,19 @@ fn total(servers: &[&Server], of: impl Fn(&Statistics) -> u64) -> u64 {
     servers.iter().map(|server| of(&server.statistics())).sum()
 }
 
-/// Lets the servers work on, and holds the duplicates among their rollups against 5 %.
-async fn agree(servers: &[&Server]) {
-    // What was in hand when the list changed is done with once these have come.
+fn sweeps(servers: &[&Server]) -> Vec<u64> {
+    servers.iter().map(|server| server.statistics().sweeps).collect()
+}
+
+/// Lets the servers work on, and holds the duplicates among their rollups against 5 %. Before the list changed they had swept
+/// so many times.
+async fn agree(servers: &[&Server], swept_before: &[u64]) {
+    // A server sweeps when it learns of a change, and once more when what it may have missed is overdue.
+    eventually("each has swept twice since the list changed", async || {
+        sweeps(servers).iter().zip(swept_before).all(|(now, before)| *now >= before + 2)
+    })
+    .await;
+    // What was in hand then is done with once these have come.
     let begun = total(servers, |statistics| statistics.rolled_up);
     eventually("they roll up", async || total(servers, |statistics| statistics.rolled_up) > begun + JUDGED).await;
     let (rolled_up, duplicates) = (total(servers, |s| s.rolled_up), total(servers, |s| s.duplicates));
@@ -49,15 +59,16 @@ async fn servers_come_and_go_while_counters_are_written_and_every_count_is_exact
         }
     });
     world.add(group("before", 50)).await;
-    agree(&[&first]).await;
+    agree(&[&first], &[0]).await;
 
     let (second, third) = (world.start(ANY_PORT).await, world.start(ANY_PORT).await);
     world.add(group("between", 50)).await;
     let three = [first.address, second.address, third.address];
+    let swept = sweeps(&[&first, &second, &third]);
     world.configure(&document(&three, COALESCE).to_string());
     let _endpoints = world.route(&three);
     world.add(group("after", 50)).await;
-    agree(&[&first, &second, &third]).await;
+    agree(&[&first, &second, &third], &swept).await;
     for server in [&second, &third] {
         assert!(server.statistics().rolled_up > 0, "a new server takes its part");
     }
@@ -67,10 +78,11 @@ async fn servers_come_and_go_while_counters_are_written_and_every_count_is_exact
 
     world.add(group("last", 50)).await;
     let two = [second.address, third.address];
+    let swept = sweeps(&[&second, &third]);
     world.configure(&document(&two, COALESCE).to_string());
     let _endpoints = world.route(&two);
     first.stop().await;
-    agree(&[&second, &third]).await;
+    agree(&[&second, &third], &swept).await;
     world.wait_for(group("last", 50), 1).await;
 
     writing.store(false, Ordering::SeqCst);
