@@ -1,14 +1,16 @@
 //! Carries a plan out: keyspace, tables, owner and role here, slices by [`retention`](crate::retention) over the dataset's stores.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::future::{Either, select};
 use scylla::statement::{Consistency, SerialConsistency};
 
 use super::ddl::{Ddl, Permit};
 use super::plan::{Action, Plan, Refusal, Replication, Step, Wanted, plan};
 use super::tables::events_start;
 use super::{Error, Result, query, read, roles};
-use crate::backend::cassandra::{Cluster, Reach};
+use crate::backend::cassandra::{self, Cluster, Reach};
 use crate::clock::Clock;
 use crate::dataset::Dataset;
 use crate::model::SliceState;
@@ -139,8 +141,23 @@ impl Provisioner {
         let (events, rollups) = (handle.clone(), handle.clone());
         let dataset = Dataset::new(requested.keyspace.clone(), events, rollups, self.clock.clone());
         dataset.refresh().await?;
-        let created = retention::create_ahead(&dataset, requested.time_partition, wanted.ahead).await?;
-        let report = retention::close_and_drop(&dataset, requested.retention).await?;
+        // A sweep may take long, and so may schema changes: the clock has to stay measured.
+        let fresh = pin!(dataset.keep_fresh());
+        match select(pin!(self.slices_of(&dataset, &handle, wanted)), fresh).await {
+            Either::Left((report, _)) => report,
+            Either::Right(((), work)) => work.await,
+        }
+    }
+
+    async fn slices_of(
+        &self,
+        dataset: &Dataset,
+        handle: &cassandra::Dataset,
+        wanted: &Wanted,
+    ) -> std::result::Result<retention::Report, retention::Error> {
+        let requested = &wanted.dataset;
+        let created = retention::create_ahead(dataset, requested.time_partition, wanted.ahead).await?;
+        let report = retention::close_and_drop(dataset, requested.retention).await?;
         // What a drop that was cut short, or a creation that came late, left behind.
         let found = read::found(self.ddl()?.session(), wanted, async { Ok(true) }).await.map_err(store::Error::from)?;
         let slices = dataset.slices();
