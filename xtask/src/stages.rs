@@ -105,6 +105,6 @@ pub const FULL: &[Stage] = &[
     on(nodes(1), cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)])),
     on(nodes(3), cargo("three Cassandra nodes", TEST_CASSANDRA)),
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
-    cargo("end to end, binary", TEST_BINARY),
+    on(nodes(1), cargo("end to end, binary", TEST_BINARY)),
     cargo("end to end, servers", TEST_END_TO_END),
 ];
