@@ -100,11 +100,12 @@ fn started(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
-        return None;
-    }
-    // Of all fields it is the 22nd, of those from the state on the 20th.
-    fields.nth(18)?.parse().ok()
+    // The 20th and the 22nd of all fields; the state is the 3rd.
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    // A process whose first thread has ended keeps its sockets until the others have, too.
+    let has_ended = matches!(state, "X" | "x") || (state == "Z" && threads <= 1);
+    (!has_ended).then_some(started)
 }
 
 /// Starts a server with its output in a log. `with_session` puts it out of reach of our terminal's signals.
@@ -184,9 +185,12 @@ mod tests {
 
     #[test]
     fn the_time_of_start_is_read_behind_any_name_and_not_from_the_dead() {
-        let stat = |state: &str| format!("7 (a) b (c) {state} 1 7 7 0 -1 4 5 6 7 8 9 10 11 12 20 0 3 0 4711 99 8 7");
-        assert_eq!(started(&stat("S")), Some(4711));
-        assert_eq!(started(&stat("Z")), None);
+        let stat = |state: &str, threads: u32| {
+            format!("7 (a) b (c) {state} 1 7 7 0 -1 4 5 6 7 8 9 10 11 12 20 0 {threads} 0 4711 99 8 7")
+        };
+        assert_eq!(started(&stat("S", 3)), Some(4711));
+        assert_eq!(started(&stat("Z", 1)), None);
+        assert_eq!(started(&stat("Z", 3)), Some(4711), "the first thread is gone, and others hold what it held");
         assert_eq!(started("nothing"), None);
     }
 
