@@ -100,7 +100,8 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
     let folders = Folders::new();
     let (name, password) = SUPERUSER;
     let right = folders.credentials("right", name, password);
-    let wrong = folders.credentials("wrong", name, "not the password");
+    let wrong = folders.credentials("wrong", name, "not-this-one");
+    let missing = folders.path("missing");
     let sound = Reach { contact_point: &contact_point, local_datacenter: "dc1", credentials_file: Some(&right) };
 
     let mut sidecar = Daemon::new("sidecar", Binaries::built().sidecar(), &folders.path("served"), &folders.path(""));
@@ -112,6 +113,10 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
     let troubles = [
         (Reach { contact_point: NOBODY, ..sound.clone() }, vec!["unreachable contact points", NOBODY]),
         (Reach { credentials_file: None, ..sound.clone() }, vec!["wrong credentials", "no credentials_file"]),
+        (
+            Reach { credentials_file: Some(&missing), ..sound.clone() },
+            vec!["cannot be read", missing.to_str().unwrap()],
+        ),
         (Reach { credentials_file: Some(&wrong), ..sound.clone() }, vec!["wrong credentials", wrong.to_str().unwrap()]),
         (Reach { local_datacenter: "dc9", ..sound.clone() }, vec!["wrong datacenter", "dc9", "dc1"]),
         (sound.clone(), vec!["keyspace", DATASET, "does not exist"]),
@@ -122,7 +127,14 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
         assert!(page.contains(&format!("[-]namespace {NAMESPACE} failed: dataset {DATASET}: ")), "{page}");
         let told = client.add(NAMESPACE, "a", 1, None).await.unwrap_err().status().unwrap().message.clone();
         assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
+        assert!(!page.contains("not-this-one") && !told.contains("not-this-one"), "{page}{told}");
     }
+
+    // The file is mended in its place, under a document that stays as it is.
+    folders.write("served", &Reach { credentials_file: Some(&wrong), ..sound.clone() });
+    sidecar.wait_until_told(&["wrong credentials", wrong.to_str().unwrap()]);
+    folders.credentials("wrong", name, password);
+    sidecar.wait_until_told(&["keyspace", DATASET, "does not exist"]);
 
     // The keyspace is created, and nothing else changes.
     folders.provision(&sound, &right);
