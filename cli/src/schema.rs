@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tallyman_counter::backend::cassandra::Cluster;
 use tallyman_counter::backend::cassandra::schema::Error;
 use tallyman_counter::backend::cassandra::schema::datasets::Requested;
 use tallyman_counter::backend::cassandra::schema::plan::{Found, Step, Wanted, plan};
 use tallyman_counter::backend::cassandra::schema::provision::{Incomplete, Provisioner};
-use tallyman_counter::backend::cassandra::{Cluster, Reach};
 use tallyman_counter::clock::{Clock, SystemClock};
 
 pub use self::arguments::Command;
@@ -105,12 +105,7 @@ async fn connected(
     login: &Login,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Provisioner, Wanted, Vec<String>), Failure> {
-    let cluster = Cluster::new(Reach {
-        contact_points: dataset.contact_points.clone(),
-        local_datacenter: dataset.local_datacenter.clone(),
-        credentials_file: login.admin_credentials.clone(),
-        tls_ca_file: dataset.tls_ca_file.clone(),
-    });
+    let cluster = Cluster::new(dataset.reach(login.admin_credentials.clone()));
     reached(&cluster, &dataset, login.connect_timeout).await?;
     let provisioner = Provisioner::new(cluster, clock.clone(), None);
     let usual = provisioner.usual_replication(&dataset.local_datacenter);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
+use crate::backend::cassandra::Reach;
 use crate::configuration::{Cassandra, Counting, DatasetStorage, NamespaceConfiguration, Retention, TimePartition};
 use crate::model::NamespaceName;
 
@@ -30,6 +31,19 @@ pub struct Requested {
     pub retention: Retention,
     /// Its namespaces.
     pub namespaces: Vec<NamespaceName>,
+}
+
+impl Requested {
+    /// How its cluster is reached with these credentials.
+    #[must_use]
+    pub fn reach(&self, credentials_file: Option<PathBuf>) -> Reach {
+        Reach {
+            contact_points: self.contact_points.clone(),
+            local_datacenter: self.local_datacenter.clone(),
+            credentials_file,
+            tls_ca_file: self.tls_ca_file.clone(),
+        }
+    }
 }
 
 /// Two namespaces that share a dataset and ask for different things.

@@ -10,7 +10,7 @@ use super::patience::repeated;
 use super::plan::{Action, Plan, Refusal, Replication, Step, Wanted, plan};
 use super::tables::events_start;
 use super::{Error, Result, first, read, roles};
-use crate::backend::cassandra::{Cluster, Reach};
+use crate::backend::cassandra::Cluster;
 use crate::clock::Clock;
 use crate::dataset::Dataset;
 use crate::model::SliceState;
@@ -163,13 +163,8 @@ impl Provisioner {
     }
 
     async fn password_is_right(&self, wanted: &Wanted) -> Result<bool> {
-        roles::password_is_right(&Reach {
-            contact_points: wanted.dataset.contact_points.clone(),
-            local_datacenter: wanted.dataset.local_datacenter.clone(),
-            credentials_file: wanted.dataset.credentials_file.clone(),
-            tls_ca_file: wanted.dataset.tls_ca_file.clone(),
-        })
-        .await
+        let dataset = &wanted.dataset;
+        roles::password_is_right(&dataset.reach(dataset.credentials_file.clone())).await
     }
 
     fn ddl(&self) -> store::Result<Ddl> {
