@@ -30,6 +30,14 @@ pub enum Error {
         /// What the driver or server says.
         reason: String,
     },
+    /// A node lists a table without its columns: it is creating or dropping it. To be tried again.
+    #[error("{keyspace}.{table} has no columns yet, or no more: a node is creating or dropping it; try again")]
+    InPieces {
+        /// Its keyspace.
+        keyspace: String,
+        /// Its name.
+        table: String,
+    },
     /// The role that is logged in may not do it.
     #[error("cannot {doing}: the role that is logged in lacks the permission: {reason}")]
     Unauthorized {
@@ -84,7 +92,10 @@ impl Error {
     /// Whether the same may succeed later without anybody's doing.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Timeout { .. } | Self::Unavailable { .. } | Self::NoAgreement { .. })
+        matches!(
+            self,
+            Self::Timeout { .. } | Self::Unavailable { .. } | Self::InPieces { .. } | Self::NoAgreement { .. }
+        )
     }
 
     pub(super) fn of_execution(doing: &str, error: &ExecutionError) -> Self {
@@ -148,6 +159,7 @@ impl From<Error> for store::Error {
             Error::MissingSlice { slice_start } => Self::MissingSlice { slice_start },
             Error::Unreadable { .. } => Self::Corrupt { reason },
             Error::Unavailable { .. }
+            | Error::InPieces { .. }
             | Error::Unauthorized { .. }
             | Error::Rejected { .. }
             | Error::NotPermitted(_)

@@ -67,7 +67,7 @@ where
 }
 
 /// A row by the names of its columns, for answers whose columns differ from version to version.
-pub struct NamedRow(HashMap<String, CqlValue>);
+pub struct NamedRow(pub(super) HashMap<String, CqlValue>);
 
 impl NamedRow {
     /// The text in a column; `None` where there is no such column or it is empty.

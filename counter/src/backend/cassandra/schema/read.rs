@@ -8,6 +8,7 @@ use scylla::statement::Consistency;
 use uuid::Uuid;
 
 use super::cql;
+use super::patience::repeated;
 use super::plan::{Found, FoundRole, Wanted};
 use super::tables::{Column, FoundTable, KnownOptions, OWNER, Order, Part, SLICES};
 use super::{Error, Result, query, roles, slices};
@@ -122,14 +123,33 @@ async fn tables(session: &Session, keyspace: &str) -> Result<BTreeMap<String, Fo
     select(session, keyspace, &format!("keyspace_name = {}", cql::string(keyspace))).await
 }
 
+/// Tables with their columns. A node that is creating or dropping a table may list it without its columns for a moment: they are
+/// rows of two tables, which it changes one after the other.
 async fn select(session: &Session, keyspace: &str, filter: &str) -> Result<BTreeMap<String, FoundTable>> {
+    let in_pieces = |error: &Error| matches!(error, Error::InPieces { .. });
+    repeated(in_pieces, || select_once(session, keyspace, filter)).await
+}
+
+async fn select_once(session: &Session, keyspace: &str, filter: &str) -> Result<BTreeMap<String, FoundTable>> {
     // Every column, as their set differs from version to version.
     let text = format!("SELECT * FROM system_schema.tables WHERE {filter}");
     let rows = query::named_rows(session, "read system_schema.tables", schema(text)).await?;
     if rows.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let mut columns = columns(session, filter).await?;
+    let columns = columns(session, filter).await?;
+    assembled(keyspace, &rows, columns)
+}
+
+/// Tables from their rows and their columns.
+///
+/// # Errors
+/// [`Error::InPieces`] when one has no columns.
+fn assembled(
+    keyspace: &str,
+    rows: &[query::NamedRow],
+    mut columns: BTreeMap<String, BTreeSet<Column>>,
+) -> Result<BTreeMap<String, FoundTable>> {
     rows.iter()
         .map(|row| {
             let absent = |column: &str| Error::Unreadable {
@@ -137,10 +157,13 @@ async fn select(session: &Session, keyspace: &str, filter: &str) -> Result<BTree
                 reason: format!("a row has no {column}"),
             };
             let name = row.text("table_name").ok_or_else(|| absent("table_name"))?.to_owned();
+            let columns = columns
+                .remove(&name)
+                .ok_or_else(|| Error::InPieces { keyspace: keyspace.to_owned(), table: name.clone() })?;
             let table = FoundTable {
                 id: row.uuid("id").ok_or_else(|| absent("id"))?,
                 comment: row.text("comment").unwrap_or_default().to_owned(),
-                columns: columns.remove(&name).unwrap_or_default(),
+                columns,
                 default_time_to_live: row.int("default_time_to_live").unwrap_or(0),
                 read_repair: row.text("read_repair").map(str::to_owned),
             };
@@ -180,5 +203,33 @@ impl query::NamedRow {
 
     fn int(&self, column: &str) -> Option<i32> {
         self.value(column)?.as_int()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scylla::value::CqlValue;
+
+    use super::*;
+
+    fn listed(table: &str) -> query::NamedRow {
+        let name = ("table_name".to_owned(), CqlValue::Text(table.to_owned()));
+        query::NamedRow([name, ("id".to_owned(), CqlValue::Uuid(Uuid::nil()))].into())
+    }
+
+    fn columns(table: &str) -> (String, BTreeSet<Column>) {
+        let column = Column { part: Part::Regular, name: "value".to_owned(), cql_type: "blob".to_owned() };
+        (table.to_owned(), [column].into())
+    }
+
+    /// Seen where four created the same tables at once.
+    #[test]
+    fn a_table_that_is_listed_without_its_columns_is_none_that_differs() {
+        let rows = [listed("rollup"), listed("events_7200")];
+        let all = [columns("rollup"), columns("events_7200")];
+        assert_eq!(assembled("k", &rows, all.into()).unwrap().len(), 2);
+        let error = assembled("k", &rows, [columns("rollup")].into()).unwrap_err();
+        assert!(matches!(&error, Error::InPieces { table, .. } if table == "events_7200"), "{error}");
+        assert!(error.is_retryable());
     }
 }
