@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tallyman_servers::Pid;
@@ -30,10 +31,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// A process that is not started yet, with the arguments that all of them have. Its ports are free now; whoever takes them
-    /// in between makes the test fail, not pass.
+    /// A process that is not started yet, with the arguments that all of them have.
     pub fn new(name: &str, program: PathBuf, namespaces: &Path, folder: &Path) -> Self {
-        let (listen, admin) = (free_address(), free_address());
+        let ip = own_ip();
+        let (listen, admin) = (SocketAddr::new(ip, 7777), SocketAddr::new(ip, 7778));
         let mut daemon = Self {
             name: name.to_owned(),
             program,
@@ -188,8 +189,14 @@ impl Drop for Daemon {
     }
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A loopback address that no other process of these tests has. On 127.0.0.1 the port of a process that is down, for a moment or
+/// on purpose, can become that of somebody's outgoing connection, and then it cannot start again.
+fn own_ip() -> IpAddr {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    assert!(number < 1 << 8, "a test program starts at most 256 processes");
+    let of_program = std::process::id() % (1 << 14);
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 64, 0, 0).to_bits() | of_program << 8 | number).into()
 }
 
 fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {

@@ -15,13 +15,13 @@ struct Memcached {
 
 impl Memcached {
     fn start() -> Self {
-        // It is free now; whoever takes it in between makes the test fail, not pass.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Outgoing connections take ports of 127.0.0.1.
+        let address = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
         let child = Command::new("memcached")
-            .args(["-l", "127.0.0.1", "-p", &port.to_string(), "-m", "64", "-u", "nobody"])
+            .args(["-l", "127.0.0.2", "-p", &address.port().to_string(), "-m", "64", "-u", "nobody"])
             .spawn()
             .expect("memcached is installed");
-        let address = format!("127.0.0.1:{port}");
+        let address = address.to_string();
         eventually("memcached listens", || TcpStream::connect(&address).ok());
         Self { child, address }
     }

@@ -17,6 +17,9 @@ impl Drop for Server {
     }
 }
 
+/// Not 127.0.0.1, on which the port of a server that is down can become that of somebody's outgoing connection.
+const HOST: &str = "127.0.0.2";
+
 impl Server {
     /// A server on a free port.
     pub fn start() -> Self {
@@ -27,12 +30,12 @@ impl Server {
 
     /// A port on which nobody listens yet.
     pub fn absent() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((HOST, 0)).unwrap().local_addr().unwrap().port();
         Self { process: None, port }
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{HOST}:{}", self.port)
     }
 
     pub fn kill(&mut self) {
@@ -48,12 +51,12 @@ impl Server {
         self.kill();
         let port = self.port.to_string();
         let process = Command::new("memcached")
-            .args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-u", "nobody", "-m", "32"])
+            .args(["-l", HOST, "-p", &port, "-U", "0", "-u", "nobody", "-m", "32"])
             .spawn()
             .expect("memcached is installed (Debian: apt-get install memcached)");
         self.process = Some(process);
         let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect((HOST, self.port)).is_err() {
             assert!(started.elapsed() < Duration::from_secs(10), "memcached does not listen");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -76,7 +79,7 @@ impl Server {
 
     /// Forgets everything, without a restart.
     pub fn flush(&self) {
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut connection = TcpStream::connect((HOST, self.port)).unwrap();
         connection.write_all(b"flush_all\r\n").unwrap();
         let mut answer = String::new();
         BufReader::new(connection).read_line(&mut answer).unwrap();

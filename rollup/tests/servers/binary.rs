@@ -33,9 +33,9 @@ fn program() -> Command {
     program
 }
 
-/// An address that nobody listens on.
+/// An address that nobody listens on, nor takes for an outgoing connection, as those of 127.0.0.1.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]
