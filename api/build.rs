@@ -13,6 +13,7 @@ use prost_types::{
 use tonic_prost_build::Builder;
 
 const API: &str = ".tallyman.v1";
+const CODEC: &str = "crate::codec::SmallBuffers";
 const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default, rename_all = \"camelCase\")]";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -27,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.protobuf.Any", "::prost_types::Any")
         // The encoded details of an error do not depend on a hasher's seed.
         .btree_map(".google.rpc")
+        .codec_path(CODEC)
         .build_transport(false);
     for file in &descriptors.file {
         if matches!(file.package(), "tallyman.v1" | "google.rpc") {
@@ -42,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     builder.compile_fds(descriptors)?;
     // Between our own processes; no JSON, and nothing that reflection should show.
     let internal = protox::compile(["tallyman/rollup/v1/rollup.proto"], ["proto"])?;
-    tonic_prost_build::configure().build_transport(false).compile_fds(internal)?;
+    tonic_prost_build::configure().codec_path(CODEC).build_transport(false).compile_fds(internal)?;
     Ok(())
 }
 

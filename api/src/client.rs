@@ -206,12 +206,15 @@ impl Client {
         let target = Target { namespace, counter_name, deadline: self.deadline_from_now() };
         let is_mutation = token.get().is_some();
         let send = &send;
+        let failure = match self.attempt(target, is_mutation, &build(token.get().cloned()), send).await {
+            Ok(reply) => return Ok(reply),
+            Err(failure) => failure,
+        };
         let attempt = |items: Vec<((), Option<IdempotencyToken>)>| {
             let request = build(items.into_iter().find_map(|(_, token)| token));
             async move { Ok(vec![Ok(self.attempt(target, is_mutation, &request, send).await?)]) }
         };
-        let mut results = self.settle_all(target, vec![((), token)], attempt).await;
-        // `settle_all` answers for each item it is given.
-        results.pop().expect("one item was sent, so there is one result")
+        // Rare, and large: nobody who is answered at once is to carry it about.
+        Box::pin(self.settle_after(target, token, failure, attempt)).await
     }
 }

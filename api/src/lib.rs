@@ -9,6 +9,7 @@
 //! This crate knows nothing of stores, namespaces' configurations or servers.
 
 pub mod client;
+mod codec;
 mod json;
 pub mod status;
 pub mod time;

@@ -200,7 +200,8 @@ impl CounterService {
             NamespaceStores::Durable(_) => {
                 let token = write::complete(token, || "idempotency_token".into(), &self.source, &*self.clock)?;
                 let mutation = Mutation { counter_name, token, item };
-                self.write_one(&served, mutation, self.until(deadline)).await?;
+                // Large, and of no use to a best-effort add, which would carry it about.
+                Box::pin(self.write_one(&served, mutation, self.until(deadline))).await?;
                 Ok(Acknowledged { token_honoured: true })
             }
         }

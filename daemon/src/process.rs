@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,14 +24,16 @@ pub fn arguments<A: Parser>() -> A {
     }
 }
 
-/// Serves on a runtime of its own, logging as `shared` says; `service` names the process in what it exports. Answers 0 where
-/// `serve` ended well, and 1 with a line on standard error where it, or what it needs, did not.
+/// Serves on a runtime of its own, logging as `shared` says; `service` names the process in what it exports. `threads` work, or as
+/// many as there are processors. Answers 0 where `serve` ended well, and 1 with a line on standard error where it, or what it
+/// needs, did not.
 pub fn run<E: fmt::Display>(
     service: &'static str,
+    threads: Option<NonZeroUsize>,
     shared: &Shared,
     serve: impl Future<Output = Result<(), E>>,
 ) -> ExitCode {
-    match served(service, shared, serve) {
+    match served(service, threads, shared, serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("error: {reason}");
@@ -41,11 +44,15 @@ pub fn run<E: fmt::Display>(
 
 fn served<E: fmt::Display>(
     service: &'static str,
+    threads: Option<NonZeroUsize>,
     shared: &Shared,
     serve: impl Future<Output = Result<(), E>>,
 ) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads.get());
+    }
+    let runtime = runtime.enable_all().build().map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(async {
         let telemetry = Telemetry::start(service, shared).map_err(|error| error.to_string())?;
         let ended = serve.await.map_err(|error| error.to_string());

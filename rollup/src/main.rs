@@ -11,5 +11,5 @@ const SERVICE: &str = "tallyman-rollup";
 fn main() -> ExitCode {
     let arguments: Arguments = process::arguments();
     let shared = arguments.shared.clone();
-    process::run(SERVICE, &shared, tallyman_rollup::process::serve(arguments))
+    process::run(SERVICE, None, &shared, tallyman_rollup::process::serve(arguments))
 }

@@ -12,6 +12,6 @@ const SERVICE: &str = "tallyman-sidecar";
 
 fn main() -> ExitCode {
     let arguments: Arguments = tallyman_daemon::process::arguments();
-    let shared = arguments.shared.clone();
-    tallyman_daemon::process::run(SERVICE, &shared, process::serve(arguments))
+    let (threads, shared) = (arguments.threads, arguments.shared.clone());
+    tallyman_daemon::process::run(SERVICE, Some(threads), &shared, process::serve(arguments))
 }

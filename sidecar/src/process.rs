@@ -38,7 +38,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let shutdown = shutdown()?;
-    let Arguments { namespaces_dir, listen, admin, unix_socket, name, shared: _ } = arguments;
+    let Arguments { namespaces_dir, listen, admin, unix_socket, name, threads: _, shared: _ } = arguments;
     let listeners = Listeners::bind(&Addresses { api: listen, unix_socket, admin }).await?;
     let name = name.unwrap_or_else(arguments::host_name);
     let loaded = Directory::new(&namespaces_dir).watch(POLL_EVERY).await;

@@ -71,12 +71,49 @@ impl Client {
         F: Fn(Vec<(I, Option<IdempotencyToken>)>) -> Fut,
         Fut: Future<Output = Result<Vec<Result<O, Status>>, Failure>>,
     {
-        let mut pending: Vec<_> = items
+        let pending: Vec<_> = items
             .into_iter()
             .enumerate()
             .map(|(index, (payload, token))| Item { index, payload, token, history: History::default() })
             .collect();
-        let mut settled: Vec<(usize, Result<O, Error>)> = Vec::with_capacity(pending.len());
+        let settled = Vec::with_capacity(pending.len());
+        self.settle(target, pending, settled, send).await
+    }
+
+    /// Goes on after the first attempt of a call that is no batch has failed.
+    pub(super) async fn settle_after<O, F, Fut>(
+        &self,
+        target: Target<'_>,
+        token: Token,
+        failure: Failure,
+        send: F,
+    ) -> Result<O, Error>
+    where
+        F: Fn(Vec<((), Option<IdempotencyToken>)>) -> Fut,
+        Fut: Future<Output = Result<Vec<Result<O, Status>>, Failure>>,
+    {
+        let mut item = Item { index: 0, payload: (), token, history: History::default() };
+        item.history.record(&failure);
+        let mut settled = Vec::with_capacity(1);
+        let pending = self.choose_retries(target, vec![(item, failure)], &mut settled).await;
+        let mut results = self.settle(target, pending, settled, send).await;
+        // There is one result for each item, and there was one item.
+        results.pop().expect("one item was settled")
+    }
+
+    /// Sends what is pending until all is settled.
+    async fn settle<I, O, F, Fut>(
+        &self,
+        target: Target<'_>,
+        mut pending: Vec<Item<I>>,
+        mut settled: Vec<(usize, Result<O, Error>)>,
+        send: F,
+    ) -> Vec<Result<O, Error>>
+    where
+        I: Clone,
+        F: Fn(Vec<(I, Option<IdempotencyToken>)>) -> Fut,
+        Fut: Future<Output = Result<Vec<Result<O, Status>>, Failure>>,
+    {
         while !pending.is_empty() {
             let attempt = send(pending.iter().map(|item| (item.payload.clone(), item.token.get().cloned())).collect());
             let outcomes = attempt.await.and_then(|outcomes| {

@@ -17,12 +17,14 @@ use crate::tallyman::Adds;
 const SPREAD: usize = 100_000;
 /// Partitions of the hot counter: the default.
 const HOT_BUCKETS: u32 = 4;
-/// Adds of one batch: as many as a request may have.
-const BATCH: usize = 1_000;
+/// Adds of one batch of one counter: as many as a request may have.
+const HOT_BATCH: usize = 1_000;
+/// Adds of one batch that are spread: what is under way at once is to be written well before its deadline.
+const SPREAD_BATCH: usize = 200;
 /// Batches under way at once.
 const BATCH_CALLERS: usize = 8;
 /// The Java machine compiles for a while what it runs often.
-const WARM_UP_ROUNDS: usize = 1;
+const WARM_UP_ROUNDS: usize = 2;
 
 /// Measurements take longer by this factor than others: rollups of what is added begin after some seconds, and are to be on the
 /// bill.
@@ -44,9 +46,11 @@ fn plan(scenario: Scenario) -> Plan {
         [(Kind::CounterColumn, Some(counter_column)), (Kind::TokenThenCounterColumn, token), (Kind::EventRow, None)]
     };
     match scenario {
-        Scenario::CassandraAddSpreadBatch => Plan { batch: BATCH, callers: BATCH_CALLERS, ..spread(goals(4.0, None)) },
+        Scenario::CassandraAddSpreadBatch => {
+            Plan { batch: SPREAD_BATCH, callers: BATCH_CALLERS, ..spread(goals(4.0, None)) }
+        }
         Scenario::CassandraAddHot => hot(goals(1.5, None)),
-        Scenario::CassandraAddHotBatch => Plan { batch: BATCH, callers: BATCH_CALLERS, ..hot(goals(10.0, None)) },
+        Scenario::CassandraAddHotBatch => Plan { batch: HOT_BATCH, callers: BATCH_CALLERS, ..hot(goals(10.0, None)) },
         _ => spread(goals(1.0, Some(5.0))),
     }
 }

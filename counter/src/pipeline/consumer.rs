@@ -19,7 +19,7 @@ use crate::namespace::{DurableNamespace, Namespace};
 use crate::store;
 
 /// Counters of one batch that are rolled up at once; the scan budget bounds what they bring.
-const COUNTERS_IN_PARALLEL: usize = 32;
+const COUNTERS_IN_PARALLEL: usize = 8;
 /// Events that count as one request made of the store, beside one per counter.
 const EVENTS_PER_REQUEST: u64 = 256;
 /// What a name in a batch costs beside its bytes.

@@ -69,8 +69,10 @@ impl CounterService {
         max_staleness: Option<Duration>,
     ) -> aggregation::Result<Reading> {
         let dataset = &durable.dataset;
+        // Large; a read from the cache, which is most of them, is not to carry it about.
+        let counted = || Box::pin(count_accurately(dataset, &self.budget, counter));
         if durable.is_accurate() {
-            return count_accurately(dataset, &self.budget, counter).await;
+            return counted().await;
         }
         let Some(max_staleness) = max_staleness else {
             return last_rollup(dataset, durable.cache.as_deref(), counter).await;
@@ -85,6 +87,6 @@ impl CounterService {
                 return Ok(reading);
             }
         }
-        count_accurately(dataset, &self.budget, counter).await
+        counted().await
     }
 }

@@ -68,8 +68,7 @@ async fn a_counter_of_very_many_events_is_read_and_rolled_up_in_little_memory() 
     for _ in 0..READS {
         let began = now_micros();
         let client = plane.clients().swap_remove(0);
-        let reading =
-            tokio::spawn(convergence::read_accurately(client, NAMESPACE.to_owned(), COUNTER.to_owned()));
+        let reading = tokio::spawn(convergence::read_accurately(client, NAMESPACE.to_owned(), COUNTER.to_owned()));
         most = most.max(most_resident(&plane.sidecars[0], || reading.is_finished()).await);
         let (_, count) = reading.await.unwrap();
         eprintln!("an accurate read took {} ms", (now_micros() - began) / 1_000);
@@ -106,7 +105,8 @@ async fn a_counter_of_very_many_events_is_read_and_rolled_up_in_little_memory() 
 /// were.
 async fn write(clients: Vec<Client>, events: u64) -> u64 {
     let began = now_micros();
-    let is_enough = |sent| sent >= events && now_micros() - began >= i64::try_from(WRITING_TIME_MIN.as_micros()).unwrap();
+    let is_enough =
+        |sent| sent >= events && now_micros() - began >= i64::try_from(WRITING_TIME_MIN.as_micros()).unwrap();
     let mut writing = JoinSet::new();
     let (mut sent, mut acknowledged) = (0, 0);
     for client in clients.iter().cycle() {

@@ -1,6 +1,7 @@
 //! The options of `tallyman-sidecar`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -9,6 +10,8 @@ use tallyman_daemon::arguments::Shared;
 
 /// What a generated token is longer than its source: a dash and a UUID.
 const UNIQUE_BYTES: usize = 1 + 36;
+/// Beyond the processors of any machine a sidecar runs on.
+const THREADS_MAX: usize = 256;
 
 /// Serve counters to the applications of this pod: gRPC and HTTP/JSON on loopback.
 ///
@@ -43,6 +46,11 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", env = "POD_NAME", value_parser = name)]
     pub name: Option<String>,
 
+    /// Threads that work. One takes up to one processor, serves tens of thousands of requests a second, and each further one
+    /// makes a request dearer.
+    #[arg(long, value_name = "N", default_value = "1", env = "TALLYMAN_THREADS", value_parser = threads)]
+    pub threads: NonZeroUsize,
+
     /// What all of Tallyman's servers have.
     #[command(flatten)]
     pub shared: Shared,
@@ -57,6 +65,11 @@ fn name(text: &str) -> Result<String, String> {
     Token::new(text)
         .map(|_| text.to_owned())
         .map_err(|_| "a name is not empty and has no control characters".to_owned())
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().filter(|number| (1..=THREADS_MAX).contains(number)).and_then(NonZeroUsize::new);
+    number.ok_or_else(|| format!("a number of threads is from 1 to {THREADS_MAX}"))
 }
 
 /// The host's name.
@@ -85,5 +98,14 @@ mod tests {
             assert!(name(text).is_err(), "{text:?}");
         }
         assert!(name(&host_name()).is_ok());
+    }
+
+    #[test]
+    fn there_is_at_least_one_thread_and_no_host_of_them() {
+        assert_eq!(threads("1").map(NonZeroUsize::get), Ok(1));
+        assert_eq!(threads("256").map(NonZeroUsize::get), Ok(256));
+        for text in ["0", "257", "-1", "many", ""] {
+            assert!(threads(text).is_err_and(|reason| reason.contains("from 1 to 256")), "{text:?}");
+        }
     }
 }

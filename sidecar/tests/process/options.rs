@@ -8,7 +8,9 @@ fn help_and_version_say_what_it_is() {
     let help = run(&["--help"]);
     let text = String::from_utf8(help.stdout).unwrap();
     assert!(help.status.success());
-    for option in ["--namespaces-dir", "--listen", "--admin", "--unix-socket", "--name", "--log-format", "--config"] {
+    for option in
+        ["--namespaces-dir", "--listen", "--admin", "--unix-socket", "--name", "--threads", "--log-format", "--config"]
+    {
         assert!(text.contains(option), "{option}: {text}");
     }
     let version = String::from_utf8(run(&["--version"]).stdout).unwrap();

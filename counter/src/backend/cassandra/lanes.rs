@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 /// Batches of one replica set under way at once.
-pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 8;
+pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 32;
 /// Batches under way at once that hold rows of one partition. More than one, so that a single slow answer stops nothing.
 pub(super) const PARTITION_IN_FLIGHT_MAX: usize = 2;
 /// The most rows of a batch.
