@@ -17,12 +17,12 @@ use tallyman_counter::configuration::{
 };
 use tallyman_counter::dataset::Dataset;
 use tallyman_counter::forward::{RollupEndpoint, Routes, TouchedCounters, Undelivered};
-use tallyman_counter::model::{CounterName, NamespaceName, SliceSettings, SliceState, Timestamp};
+use tallyman_counter::model::{CounterKey, CounterName, NamespaceName, SliceSettings, SliceState, Timestamp};
 use tallyman_counter::namespace::{DurableNamespace, Namespace, NamespaceStores};
 use tallyman_counter::pipeline::{Options, RollupServer};
 use tallyman_counter::retention;
 use tallyman_counter::service::{BatchAdd, ClientToken, CounterService, Error, Limits};
-use tallyman_counter::store::EventStore;
+use tallyman_counter::store::{EventStore, RollupStore, Touch};
 
 /// A clock that follows the runtime's virtual time.
 struct VirtualClock {
@@ -156,6 +156,21 @@ fn name(name: &str) -> NamespaceName {
 
 async fn seconds(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+/// What is left of a row whose `first_write_ts` somebody deleted, or hid behind a tombstone.
+#[tokio::test(start_paused = true)]
+async fn a_counter_whose_mark_was_deleted_gets_an_error_and_no_count_made_of_a_guess() {
+    let engine = Engine::start(Accuracy::Accurate).await;
+    let counter = CounterKey { namespace: name("ns"), name: CounterName::new("a").unwrap() };
+    let touch = Touch { last_write_ts: Some(engine.clock.now()), first_write_ts: None };
+    engine.store.touch(&counter, touch).await.unwrap();
+    let refused = engine.service.get_count("ns", "a", None, None).await.unwrap_err();
+    assert!(matches!(&refused, Error::Damaged { reason } if reason.contains("first_write_ts")), "{refused}");
+    engine.rollups.touched(&counter.namespace, std::slice::from_ref(&counter.name));
+    seconds(20).await;
+    assert!(engine.rollups.statistics().failed > 0, "it is not rolled up");
+    assert_eq!(engine.store.read(&counter).await.unwrap().unwrap().checkpoint, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -85,7 +85,7 @@ async fn count_accurately_once(dataset: &Dataset, budget: &ScanBudget, counter: 
         let as_of = now.unwrap_or(Timestamp::EPOCH);
         return Ok(Reading { count: 0, as_of, written: false });
     };
-    let after = covered(&slices, &row);
+    let after = covered(&slices, &row)?;
     // By a clock that is not trusted, "now" might promise what is yet to come; what the row covers is true by any clock.
     let as_of = now.unwrap_or(row.checkpoint.map_or(Timestamp::EPOCH, |checkpoint| checkpoint.last_rollup_ts));
     let base_count = row.checkpoint.map_or(0, |checkpoint| checkpoint.last_rollup_count);

@@ -80,7 +80,7 @@ pub async fn roll_up(
         offer(cache, counter, checkpoint).await;
         return Ok(RolledUp::Unchanged { checkpoint, unrolled: row.is_unrolled() });
     }
-    let after = covered(&slices, &row);
+    let after = covered(&slices, &row)?;
     // Beyond last_write_ts nothing was acknowledged before the boundary.
     let until = row.last_write_ts.map_or(after, |last_write_ts| last_write_ts.min(through));
     let window = if until > after {
@@ -98,13 +98,19 @@ pub async fn roll_up(
 }
 
 /// The time up to which every acknowledged event of the counter is covered: by its checkpoint, by the certificate of a closed
-/// slice, or because nothing was acknowledged before its mark. Without a mark nothing was acknowledged at all.
-pub(super) fn covered(slices: &Slices, row: &RollupRow) -> Timestamp {
-    let by_row = match row.checkpoint {
-        Some(checkpoint) => checkpoint.last_rollup_ts,
-        None => row.first_write_ts.map_or(Timestamp::MAX, Timestamp::previous),
+/// slice, or because nothing was acknowledged before its mark. Without a touch nothing was acknowledged at all.
+///
+/// # Errors
+/// [`Error::MarkMissing`]: every touch writes both its times at once, so somebody has deleted one of them. Where to begin is not
+/// known, and a count made of a guess would be wrong for good.
+pub(super) fn covered(slices: &Slices, row: &RollupRow) -> Result<Timestamp> {
+    let by_row = match (row.checkpoint, row.first_write_ts, row.last_write_ts) {
+        (Some(checkpoint), _, _) => checkpoint.last_rollup_ts,
+        (None, Some(first_write_ts), _) => first_write_ts.previous(),
+        (None, None, None) => Timestamp::MAX,
+        (None, None, Some(last_write_ts)) => return Err(Error::MarkMissing { last_write_ts }),
     };
-    by_row.max(slices.certified_until().previous())
+    Ok(by_row.max(slices.certified_until().previous()))
 }
 
 /// Every rollup offers its checkpoint, changed or not, so that a lost cache write does not stay.

@@ -150,6 +150,7 @@ impl From<aggregation::Error> for Error {
             aggregation::Error::Store(error) => Self::of_read(error),
             aggregation::Error::Clock(error) => error.into(),
             error @ aggregation::Error::NoSlices => Self::Unavailable { reason: error.to_string() },
+            error @ aggregation::Error::MarkMissing { .. } => Self::Damaged { reason: error.to_string() },
         }
     }
 }

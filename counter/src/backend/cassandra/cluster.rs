@@ -142,11 +142,16 @@ impl Shared {
 
     async fn first_session(&self) -> Arc<Session> {
         let mut wait = RETRY_MIN;
+        let mut told = String::new();
         loop {
             match connect(&self.reach, &self.profiles).await {
                 Ok(session) => return Arc::new(session),
                 Err(reason) => {
-                    tracing::warn!(%reason, "cannot connect to Cassandra");
+                    // It is tried for as long as it takes, and every reason told once.
+                    if told != reason {
+                        tracing::warn!(%reason, "cannot connect to Cassandra; it is tried again and again");
+                        told.clone_from(&reason);
+                    }
                     self.set(State::Away(reason));
                 }
             }

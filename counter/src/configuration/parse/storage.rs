@@ -25,6 +25,18 @@ const RESERVED_DATASETS: [&str; 7] = [
     "system_virtual_schema",
 ];
 
+/// Words that are names in CQL only where they are quoted: those of `ReservedKeywords` in Cassandra 5, and those its grammar
+/// reserves besides.
+#[rustfmt::skip]
+const RESERVED_WORDS: [&str; 62] = [
+    "add", "allow", "alter", "and", "apply", "asc", "authorize", "batch", "begin", "by", "columnfamily", "create",
+    "default", "delete", "desc", "describe", "drop", "entries", "execute", "from", "full", "grant", "if", "in",
+    "index", "infinity", "insert", "into", "is", "keyspace", "limit", "materialized", "mbean", "mbeans", "modify",
+    "nan", "norecursive", "not", "null", "of", "on", "or", "order", "primary", "rename", "replace", "revoke", "schema",
+    "select", "set", "table", "to", "token", "truncate", "unlogged", "unset", "update", "use", "using", "view",
+    "where", "with",
+];
+
 /// Where CACHE is.
 pub fn cache(at: &At, storage: PhysicalStorage) -> Result<CacheStorage, InvalidDocument> {
     let storage_type = at.required("type", storage.storage_type, CACHE_TYPES)?;
@@ -57,7 +69,7 @@ pub fn dataset(at: &At, id: Id, storage: PhysicalStorage) -> Result<DatasetStora
             }
             Ok(DatasetStorage::Cassandra(Cassandra {
                 cluster: at.text("cluster", storage.cluster)?,
-                dataset: dataset_name(at, storage.dataset)?,
+                dataset: keyspace_name(at, storage.dataset)?,
                 contact_points: endpoints(&at.field("contact_points"), contact_points)?,
                 local_datacenter: at.text("local_datacenter", storage.local_datacenter)?,
                 credentials_file: match storage.credentials_file {
@@ -173,6 +185,15 @@ fn replicas(at: &At, replicas: Option<Vec<Vec<String>>>) -> Result<Vec<Vec<Strin
         checked.push(servers(&at.index(index), shards, &mut seen)?);
     }
     Ok(checked)
+}
+
+/// A keyspace that statements name as it is.
+fn keyspace_name(at: &At, name: Option<String>) -> Result<String, InvalidDocument> {
+    let name = dataset_name(at, name)?;
+    if RESERVED_WORDS.contains(&name.as_str()) {
+        return Err(at.field("dataset").refuse(format_args!("{name:?}"), "any but the words that CQL reserves"));
+    }
+    Ok(name)
 }
 
 /// A dataset names a keyspace or a folder: what both take without quoting.

@@ -239,6 +239,8 @@ fn storages_are_checked_by_entry_and_type() {
         refused_there(&storage(entry, "/replicas"), json!([["a:1"]]), &["CASSANDRA has no such field"]);
         refused_there(&storage(entry, "/dataset"), json!("My-Data"), &["My-Data", "lowercase"]);
         refused_there(&storage(entry, "/dataset"), Value::Null, &["missing"]);
+        refused_there(&storage(entry, "/dataset"), json!("system_auth"), &["system_auth", "Cassandra's own"]);
+        refused_there(&storage(entry, "/dataset"), json!("index"), &["index", "CQL reserves"]);
         refused_there(&storage(entry, "/contact_points"), json!([]), &["at least one"]);
         refused_there(&storage(entry, "/contact_points"), Value::Null, &["missing"]);
         refused_there(&storage(entry, "/contact_points/0"), json!("localhost"), &["localhost", "host:port"]);
