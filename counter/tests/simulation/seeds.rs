@@ -10,9 +10,9 @@ use crate::coverage::Coverage;
 use crate::scenario::run;
 
 /// Runs without `SIM_SEEDS`.
-const SEEDS_DEFAULT: u64 = 100;
+const SEEDS_DEFAULT: u64 = 300;
 /// From this many seeds on, every state has to be reached.
-const SEEDS_THAT_REACH_EVERY_STATE: u64 = 100;
+const SEEDS_THAT_REACH_EVERY_STATE: u64 = 300;
 /// Seeds in which a deliberate break has to be caught.
 const SEEDS_FOR_A_BREAK: u64 = 300;
 /// Seeds that are run twice.
