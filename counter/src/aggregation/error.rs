@@ -21,7 +21,8 @@ pub enum Error {
     NoSlices,
     /// The counter's row says up to when it was written, and not since when.
     #[error(
-        "the counter was written until {last_write_ts}, and its row has neither a checkpoint nor first_write_ts:          part of the row was deleted"
+        "the counter was written until {last_write_ts}, and its row has neither a checkpoint nor first_write_ts: \
+         part of the row was deleted"
     )]
     MarkMissing {
         /// Up to when it was written.
