@@ -1,0 +1,3 @@
+//! The control plane of Tallyman: from CounterNamespaces to Cassandra tables, memcached and rollup servers.
+
+pub mod names;

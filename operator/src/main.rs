@@ -1,0 +1,2 @@
+//! `tallyman-operator`: keeps what CounterNamespaces ask for. Everything is in the library.
+fn main() {}
