@@ -69,6 +69,8 @@ pub struct Durable {
     pub rollups: DatasetStorage,
     /// The rollup servers, `host:port`. Empty where rollups run in this process.
     pub rollup_endpoints: Vec<String>,
+    /// What sidecars connect to the rollup servers with; without it, in plain text.
+    pub rollup_tls: Option<RollupTls>,
     /// The queues of each rollup server.
     pub queue: Queue,
     /// Counters that a consumer rolls up at a time.
@@ -77,6 +79,17 @@ pub struct Durable {
     pub time_partition: TimePartition,
     /// When slices end.
     pub retention: Retention,
+}
+
+/// Mutual TLS to the rollup servers: the sidecar's side. The files are in PEM and are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RollupTls {
+    /// The certificate authority that the rollup servers' certificates come from.
+    pub ca_file: PathBuf,
+    /// The certificate that the sidecar shows.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
 }
 
 /// What a read of a durable counter answers.

@@ -317,6 +317,7 @@ fn settings(accuracy: Accuracy) -> Durable {
         events: storage.clone(),
         rollups: storage,
         rollup_endpoints: Vec::new(),
+        rollup_tls: None,
         queue: Queue {
             num_queues: NonZeroU16::new(1).unwrap(),
             coalesce: Duration::from_secs(1),

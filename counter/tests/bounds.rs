@@ -52,6 +52,7 @@ fn settings() -> Durable {
         events: storage.clone(),
         rollups: storage,
         rollup_endpoints: Vec::new(),
+        rollup_tls: None,
         queue: Queue {
             num_queues: NonZeroU16::new(NUM_QUEUES).unwrap(),
             coalesce: Duration::from_millis(500),

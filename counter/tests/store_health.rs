@@ -182,6 +182,7 @@ fn namespace(accept_limit: Duration, dataset: &Arc<Dataset>) -> Namespace {
         events: storage.clone(),
         rollups: storage,
         rollup_endpoints: Vec::new(),
+        rollup_tls: None,
         queue: Queue { num_queues: NonZeroU16::MIN, coalesce: Duration::from_secs(1), capacity_bytes: 1 << 20 },
         rollup_batch_count: NonZeroUsize::MIN,
         time_partition: TimePartition { settings: slice_settings(accept_limit), slice_width: DAY },

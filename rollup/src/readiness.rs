@@ -8,14 +8,27 @@ use tallyman_daemon::readiness::{CheckReport, Readiness};
 use tokio::sync::watch;
 
 use crate::engine::Engine;
+use crate::tls::Tls;
 
 /// The checks of the process.
-pub fn checks(engine: Arc<Engine>, loaded: watch::Receiver<Arc<Loaded>>) -> Readiness {
+pub fn checks(engine: Arc<Engine>, loaded: watch::Receiver<Arc<Loaded>>, tls: Option<Arc<Tls>>) -> Readiness {
     let datasets = engine.clone();
     Readiness::new()
         .checks(move || configuration(&loaded.borrow()))
         .checks(move || namespaces(&engine))
         .checks(move || self::datasets(&datasets))
+        .checks(move || tls.iter().map(|tls| certificates(tls)).collect())
+}
+
+/// What sidecars connect by.
+fn certificates(tls: &Tls) -> CheckReport {
+    const NAME: &str = "certificates";
+    match (tls.problem(), tls.is_usable()) {
+        (None, _) => CheckReport::ok(NAME),
+        // Sidecars get in as before, until what is in use is too old.
+        (Some(problem), true) => CheckReport::warning(NAME, format!("{problem}; what was right before stays in force")),
+        (Some(problem), false) => CheckReport::failed(NAME, format!("{problem}; no sidecar can connect")),
+    }
 }
 
 /// The folder and its files.

@@ -1,5 +1,6 @@
 //! The server: its listeners, and their end when the process stops.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::engine::Engine;
 use crate::forwarding::{Forwarding, keep_told, tell_farewell};
 use crate::readiness;
+use crate::tls::Tls;
 
 /// Streams from sidecars that are open now.
 pub const FORWARDING_STREAMS: &str = "tallyman_forwarding_streams";
@@ -60,10 +62,11 @@ impl Listeners {
 }
 
 /// Rolls up what `loaded` says until `shutdown` is there. Then sidecars are told, what is queued is rolled up once more, and
-/// all ends within a bounded time; the admin pages answer to the last.
+/// all ends within a bounded time; the admin pages answer to the last. With `tls`, sidecars get in by nothing else.
 pub async fn serve(
     engine: Arc<Engine>,
     listeners: Listeners,
+    tls: Option<Arc<Tls>>,
     loaded: watch::Receiver<Arc<Loaded>>,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -71,7 +74,7 @@ pub async fn serve(
     let (stop, cut, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let streams = Gauge::default();
     let registry = Arc::new(registry(&engine, streams.clone()));
-    let readiness = Arc::new(readiness::checks(engine.clone(), loaded.clone()));
+    let readiness = Arc::new(readiness::checks(engine.clone(), loaded.clone(), tls.clone()));
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let following_health = tokio::spawn(health::follow(SERVICES, readiness.clone(), reporter, stop.clone()));
     let admin = tokio::spawn(Admin { readiness, registry, stop: stop.clone() }.serve(admin_tcp, ended.clone()));
@@ -83,12 +86,28 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(RollupServiceServer::new(forwarding))
         .add_service(health_service);
-    let incoming = TcpIncoming::from(forwarding_tcp).with_nodelay(Some(true));
-    let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
+    let stopped = stop.clone().cancelled_owned();
+    let mut serving = match &tls {
+        None => {
+            let incoming = TcpIncoming::from(forwarding_tcp).with_nodelay(Some(true));
+            tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped))
+        }
+        Some(tls) => {
+            let incoming = tls.clone().incoming(forwarding_tcp, stop.clone());
+            tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped))
+        }
+    };
+    let keeping_renewed = async {
+        match &tls {
+            Some(tls) => tls.keep_renewed().await,
+            None => pending().await,
+        }
+    };
 
     tokio::select! {
         () = shutdown => {}
         ((), ()) = async { futures::join!(engine.run(loaded), keep_told(&engine, &state)) } => {}
+        () = keeping_renewed => {}
     }
     tracing::info!("going away");
     stop.cancel();

@@ -42,7 +42,7 @@ pub async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&Addresses { api: listen, unix_socket, admin }).await?;
     let name = name.unwrap_or_else(arguments::host_name);
     let loaded = Directory::new(&namespaces_dir).watch(POLL_EVERY).await;
-    let engine = Engine::new(&name, |address| RemoteRollupServer::connect(address));
+    let engine = Engine::new(&name, |address, tls| RemoteRollupServer::connect(address, tls));
     let in_force = loaded.borrow().clone();
     engine.serve(in_force.namespaces.values().cloned()).await;
     let server = server(&engine, &loaded);

@@ -2,10 +2,12 @@
 //! long as it takes, and made anew when it breaks. Nothing here holds up a request: a server that is away is not ready, and
 //! what it would have been sent goes to others.
 //!
-//! The stream itself is `link`'s; here is what keeps one there.
+//! The stream itself is `link`'s, what it is encrypted with `certificates`'; here is what keeps one there.
 
+mod certificates;
 mod link;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +16,11 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use tallyman_counter::forward::{RollupEndpoint, Undelivered, server_name};
 use tallyman_counter::model::{CounterName, NamespaceName};
+use tallyman_daemon::tls_files::{TlsContents, TlsFiles};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use self::link::{Ended, Link};
+use self::link::{Ended, Incoming, Link};
 
 /// How long it may take to connect, and to begin the stream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,11 +42,12 @@ pub struct RemoteRollupServer {
 
 impl RemoteRollupServer {
     /// The rollup server at `host:port`, which need not be there yet: it is connected to from now on, within this runtime. A
-    /// name is resolved anew for every connection.
+    /// name is resolved anew for every connection. With `tls` by mutual TLS, the server having a certificate for `host`; the files
+    /// need not be there yet, and a connection is made anew when they are renewed.
     #[must_use]
-    pub fn connect(address: &str) -> Arc<Self> {
+    pub fn connect(address: &str, tls: Option<TlsFiles>) -> Arc<Self> {
         let link = Arc::new(ArcSwapOption::empty());
-        let connecting = tokio::spawn(keep_connected(address.to_owned(), link.clone()));
+        let connecting = tokio::spawn(keep_connected(address.to_owned(), tls, link.clone()));
         Arc::new(Self { name: server_name(address).to_owned(), link, connecting })
     }
 }
@@ -93,25 +97,33 @@ fn messages(counters: &[CounterName]) -> Vec<Vec<String>> {
 }
 
 /// Connects to `address`, again and again, and shows the connection in `current` while there is one.
-async fn keep_connected(address: String, current: Arc<ArcSwapOption<Link>>) {
+async fn keep_connected(address: String, tls: Option<TlsFiles>, current: Arc<ArcSwapOption<Link>>) {
     let mut wait = RETRY_MIN;
     let mut is_reported = false;
     loop {
-        match timeout(CONNECT_TIMEOUT, Link::begin(&address)).await {
-            Ok(Ok((link, incoming))) => {
+        match timeout(CONNECT_TIMEOUT, begin(&address, tls.as_ref())).await {
+            Ok(Ok((link, incoming, contents))) => {
                 tracing::info!(%address, "connected to a rollup server");
                 let link = Arc::new(link);
                 current.store(Some(link.clone()));
-                let ended = link.receive(incoming).await;
+                let ended = tokio::select! {
+                    ended = link.receive(incoming) => Some(ended),
+                    () = renewed(&address, tls.as_ref(), contents.as_ref()) => None,
+                };
                 current.store(None);
                 // Whoever waits for an acknowledgement learns that there will be none.
                 link.close();
-                is_reported = ended.has_spoken;
-                // A server that spoke was there a moment ago; one that is going will be back later rather than sooner.
-                if ended.has_spoken {
-                    wait = RETRY_MIN;
+                if let Some(ended) = ended {
+                    is_reported = ended.has_spoken;
+                    // A server that spoke was there a moment ago; one that is going will be back later rather than sooner.
+                    if ended.has_spoken {
+                        wait = RETRY_MIN;
+                    }
+                    log_end(&address, &ended);
+                } else {
+                    tracing::info!(%address, "certificates were renewed: the connection to a rollup server is made anew");
+                    (is_reported, wait) = (false, RETRY_MIN);
                 }
-                log_end(&address, &ended);
             }
             failed => {
                 let reason = match failed {
@@ -129,6 +141,24 @@ async fn keep_connected(address: String, current: Arc<ArcSwapOption<Link>>) {
         // Spread, so that not all sidecars come at once to a server that is back.
         sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
         wait = (wait * 2).min(RETRY_MAX);
+    }
+}
+
+/// Begins a stream, with what the files hold by now.
+async fn begin(address: &str, tls: Option<&TlsFiles>) -> Result<(Link, Incoming, Option<TlsContents>), String> {
+    let contents = match tls {
+        Some(files) => Some(files.read().await?),
+        None => None,
+    };
+    let (link, incoming) = Link::begin(certificates::endpoint(address, contents.as_ref())?).await?;
+    Ok((link, incoming, contents))
+}
+
+/// Waits until the connection is to be made anew; for ever where nothing can be renewed.
+async fn renewed(address: &str, tls: Option<&TlsFiles>, contents: Option<&TlsContents>) {
+    match (tls, contents) {
+        (Some(files), Some(contents)) => certificates::renewed(address, files, contents).await,
+        _ => pending().await,
     }
 }
 

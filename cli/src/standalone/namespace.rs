@@ -59,6 +59,7 @@ fn durable(resource: &CounterNamespace, accuracy: Accuracy) -> Result<Durable, S
         events: storage.clone(),
         rollups: storage,
         rollup_endpoints: Vec::new(),
+        rollup_tls: None,
         queue: Queue {
             num_queues: count("spec.rollup.numQueues", rollup.num_queues_or_default())?,
             coalesce: rollup.coalesce.as_std(),

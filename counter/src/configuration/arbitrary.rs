@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{
     Accuracy, BestEffort, CacheStorage, Cardinality, Cassandra, Counting, DatasetStorage, Durable,
-    NamespaceConfiguration, Queue, Retention, TimePartition,
+    NamespaceConfiguration, Queue, Retention, RollupTls, TimePartition,
 };
 use crate::model::{NamespaceName, SliceSettings};
 
@@ -27,6 +27,7 @@ pub const EXAMPLE: &str = r#"
       "tls": {"ca_file": "/etc/tallyman/ca.crt"}},
    "counter_cardinality": "LOW",
    "config": {"counter_type": "EVENTUAL", "rollup_endpoints": ["rollup-0.rollup:7787", "rollup-1.rollup:7787"],
+      "rollup_tls": {"ca_file": "/etc/tallyman/rollup.ca.crt", "cert_file": "/etc/tallyman/rollup.tls.crt", "key_file": "/etc/tallyman/rollup.tls.key"},
       "eventual_counter_config": {"internal_config": {
          "queue_config": {"num_queues": 8, "coalesce_ms": 10000, "capacity_bytes": 16777216}, "rollup_batch_count": 32}}}},
   {"id": "EVENT_STORAGE", "scope": "dal=ts",
@@ -72,6 +73,11 @@ pub fn example() -> NamespaceConfiguration {
             events: keyspace.clone(),
             rollups: keyspace,
             rollup_endpoints: vec!["rollup-0.rollup:7787".to_owned(), "rollup-1.rollup:7787".to_owned()],
+            rollup_tls: Some(RollupTls {
+                ca_file: PathBuf::from("/etc/tallyman/rollup.ca.crt"),
+                cert_file: PathBuf::from("/etc/tallyman/rollup.tls.crt"),
+                key_file: PathBuf::from("/etc/tallyman/rollup.tls.key"),
+            }),
             queue: Queue {
                 num_queues: NonZeroU16::new(8).unwrap(),
                 coalesce: Duration::from_secs(10),
@@ -147,14 +153,26 @@ fn datasets() -> impl Strategy<Value = DatasetStorage> {
     ]
 }
 
+fn rollup_tls() -> impl Strategy<Value = RollupTls> {
+    let file = || texts().prop_map(PathBuf::from);
+    (file(), file(), file()).prop_map(|(ca_file, cert_file, key_file)| RollupTls { ca_file, cert_file, key_file })
+}
+
 fn durables() -> impl Strategy<Value = Durable> {
-    let counting = (any::<bool>(), any::<bool>(), option::of(caches()), datasets(), option::of(endpoints()));
+    let counting = (
+        any::<bool>(),
+        any::<bool>(),
+        option::of(caches()),
+        datasets(),
+        option::of((endpoints(), option::of(rollup_tls()))),
+    );
     let rollup = (1_u16..=1024, 1_u64..=3_600_000, (64_usize << 10)..=(1 << 40), 1_usize..=10_000);
     let limits = (1_u64..=3_600_000, 1_u64..=3_600_000, 2_u64..=3_600_000);
     let partition = (1_u16..=1024, 1_u64..=10_000, 1_u64..=100);
     let retention = (1_u64..=1_000_000, 1_u64..=1_000_000);
     (counting, rollup, limits, partition, retention).prop_map(|(counting, rollup, limits, partition, retention)| {
-        let (accurate, low, cache, storage, endpoints) = counting;
+        let (accurate, low, cache, storage, servers) = counting;
+        let (rollup_endpoints, rollup_tls) = servers.unwrap_or_default();
         let (num_queues, coalesce_ms, capacity_bytes, batch_count) = rollup;
         let (buckets_per_id, bucket_s, buckets_per_slice) = partition;
         let settings = SliceSettings {
@@ -171,7 +189,8 @@ fn durables() -> impl Strategy<Value = Durable> {
             cache,
             events: storage.clone(),
             rollups: storage,
-            rollup_endpoints: endpoints.unwrap_or_default(),
+            rollup_endpoints,
+            rollup_tls,
             queue: Queue {
                 num_queues: NonZeroU16::new(num_queues).unwrap(),
                 coalesce: Duration::from_millis(coalesce_ms),

@@ -138,6 +138,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollup_endpoints: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollup_tls: Option<RollupTls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub eventual_counter_config: Option<EventualCounterConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_partition: Option<TimePartition>,
@@ -147,6 +149,18 @@ pub struct Config {
     pub write_timeout: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_clock_skew: Option<Span>,
+}
+
+/// Mutual TLS to the rollup servers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RollupTls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
 }
 
 /// How the namespace counts.

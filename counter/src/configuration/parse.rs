@@ -4,6 +4,7 @@ mod storage;
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bounds;
@@ -14,7 +15,7 @@ use super::document::{
 use super::invalid::At;
 use super::{
     Accuracy, BestEffort, Cardinality, Counting, DatasetStorage, Durable, InvalidDocument, NamespaceConfiguration,
-    Queue, Retention, TimePartition,
+    Queue, Retention, RollupTls, TimePartition,
 };
 use crate::model::{NamespaceName, SliceSettings};
 
@@ -173,6 +174,7 @@ fn durable(mut entries: Entries) -> Result<Durable, InvalidDocument> {
         events: events.storage,
         rollups: rollup.storage,
         rollup_endpoints: rollup.endpoints,
+        rollup_tls: rollup.tls,
         queue: rollup.queue,
         rollup_batch_count: rollup.batch_count,
         time_partition: events.time_partition,
@@ -186,6 +188,7 @@ struct RollupEntry {
     cardinality: Cardinality,
     storage: DatasetStorage,
     endpoints: Vec<String>,
+    tls: Option<RollupTls>,
     queue: Queue,
     batch_count: NonZeroUsize,
 }
@@ -210,10 +213,11 @@ fn rollup_entry(Placed { at, entry }: Placed) -> Result<RollupEntry, InvalidDocu
             return Err(at.field("counter_type").refuse("BEST_EFFORT", allowed));
         }
     };
-    let fields = ["counter_type", "rollup_endpoints", "eventual_counter_config"];
+    let fields = ["counter_type", "rollup_endpoints", "rollup_tls", "eventual_counter_config"];
     forbid_all_but(&at, &config, Id::CounterRollup, &fields)?;
     let endpoints = config.rollup_endpoints.unwrap_or_default();
     let endpoints = storage::servers(&at.field("rollup_endpoints"), endpoints, &mut BTreeSet::new())?;
+    let tls = config.rollup_tls.map(|tls| rollup_tls(&at.field("rollup_tls"), tls)).transpose()?;
 
     let at = at.field("eventual_counter_config").field("internal_config");
     let internal = config.eventual_counter_config.and_then(|eventual| eventual.internal_config).unwrap_or_default();
@@ -228,7 +232,17 @@ fn rollup_entry(Placed { at, entry }: Placed) -> Result<RollupEntry, InvalidDocu
         coalesce: Duration::from_millis(coalesce_ms.get()),
         capacity_bytes: capacity_bytes.get(),
     };
-    Ok(RollupEntry { accuracy, cardinality, storage, endpoints, queue, batch_count })
+    Ok(RollupEntry { accuracy, cardinality, storage, endpoints, tls, queue, batch_count })
+}
+
+/// All three files or none: half of a mutual TLS is none.
+fn rollup_tls(at: &At, tls: document::RollupTls) -> Result<RollupTls, InvalidDocument> {
+    let document::RollupTls { ca_file, cert_file, key_file } = tls;
+    Ok(RollupTls {
+        ca_file: PathBuf::from(at.text("ca_file", ca_file)?),
+        cert_file: PathBuf::from(at.text("cert_file", cert_file)?),
+        key_file: PathBuf::from(at.text("key_file", key_file)?),
+    })
 }
 
 /// What EVENT_STORAGE says.
@@ -307,6 +321,7 @@ fn forbid_all_but(at: &At, config: &Config, id: Id, fields: &[&str]) -> Result<(
         counter_type,
         best_effort_counter_config,
         rollup_endpoints,
+        rollup_tls,
         eventual_counter_config,
         time_partition,
         accept_limit,
@@ -317,6 +332,7 @@ fn forbid_all_but(at: &At, config: &Config, id: Id, fields: &[&str]) -> Result<(
         ("counter_type", counter_type.is_some()),
         ("best_effort_counter_config", best_effort_counter_config.is_some()),
         ("rollup_endpoints", rollup_endpoints.is_some()),
+        ("rollup_tls", rollup_tls.is_some()),
         ("eventual_counter_config", eventual_counter_config.is_some()),
         ("time_partition", time_partition.is_some()),
         ("accept_limit", accept_limit.is_some()),

@@ -61,6 +61,11 @@ fn rollup_entry(durable: &Durable) -> Entry {
                 Accuracy::Accurate => CounterType::Accurate,
             }),
             rollup_endpoints: Some(durable.rollup_endpoints.clone()),
+            rollup_tls: durable.rollup_tls.as_ref().map(|tls| document::RollupTls {
+                ca_file: Some(text(&tls.ca_file)),
+                cert_file: Some(text(&tls.cert_file)),
+                key_file: Some(text(&tls.key_file)),
+            }),
             eventual_counter_config: Some(EventualCounterConfig { internal_config: Some(internal_config) }),
             ..Config::default()
         }),

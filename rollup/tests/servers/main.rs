@@ -7,4 +7,5 @@ mod binary;
 mod membership;
 mod stopping;
 mod streams;
+mod tls;
 mod world;

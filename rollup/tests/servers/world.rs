@@ -16,8 +16,10 @@ use tallyman_counter::opening::Opener;
 use tallyman_counter::pipeline::Statistics;
 use tallyman_counter::retention::{Ahead, create_ahead};
 use tallyman_counter::service::{ClientToken, CounterService, Limits};
+use tallyman_daemon::tls_files::TlsFiles;
 use tallyman_rollup::engine::Engine;
 use tallyman_rollup::server::{Listeners, serve};
+use tallyman_rollup::tls::Tls;
 use tallyman_sidecar::rollup_endpoint::RemoteRollupServer;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -107,6 +109,11 @@ impl World {
 
     /// Starts a server that is named after its address, in a runtime of its own.
     pub async fn start(&self, listen: SocketAddr) -> Server {
+        self.start_with(listen, None).await
+    }
+
+    /// As [`Self::start`]; with files it takes sidecars by mutual TLS only.
+    pub async fn start_with(&self, listen: SocketAddr, tls: Option<TlsFiles>) -> Server {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (folder, opener, stop) = (self.folder.path().to_owned(), self.opener.clone(), CancellationToken::new());
         let starting = async move {
@@ -117,19 +124,24 @@ impl World {
                     Err(_) => tokio::time::sleep(POLL).await,
                 }
             };
-            (listeners, Directory::new(folder).watch(READ_EVERY).await)
+            let tls = match tls {
+                Some(files) => Some(Tls::open(files).await),
+                None => None,
+            };
+            (listeners, tls, Directory::new(folder).watch(READ_EVERY).await)
         };
         let started = runtime.spawn(tokio::time::timeout(PATIENCE, starting));
-        let (listeners, loaded) = started.await.unwrap().expect("its address is free");
+        let (listeners, tls, loaded) = started.await.unwrap().expect("its address is free");
         let (address, admin) = (listeners.forwarding_address, listeners.admin_address);
         let engine = Engine::new(&address.to_string(), opener, |_| Ok(()));
-        let task = runtime.spawn(serve(engine.clone(), listeners, loaded, stop.clone().cancelled_owned()));
+        let task = runtime.spawn(serve(engine.clone(), listeners, tls, loaded, stop.clone().cancelled_owned()));
         Server { address, admin, engine, stop, task, runtime }
     }
 
     /// Forwards to these servers from now on.
     pub fn route(&self, servers: &[SocketAddr]) -> Vec<Arc<RemoteRollupServer>> {
-        let servers: Vec<_> = servers.iter().map(|address| RemoteRollupServer::connect(&address.to_string())).collect();
+        let servers: Vec<_> =
+            servers.iter().map(|address| RemoteRollupServer::connect(&address.to_string(), None)).collect();
         let endpoints = servers.iter().map(|server| server.clone() as Arc<dyn RollupEndpoint>).collect();
         self.touched.route(Routes::from([(name(), endpoints)]));
         servers

@@ -57,8 +57,7 @@ impl Link {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn begin(address: &str) -> Result<(Self, Incoming), String> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+    pub async fn begin(endpoint: Endpoint) -> Result<(Self, Incoming), String> {
         let channel = endpoint
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_EVERY)
@@ -69,7 +68,7 @@ impl Link {
             .map_err(|error| whole_reason(&error))?;
         let (outgoing, sets) = mpsc::channel(WINDOW);
         let begun = RollupServiceClient::new(channel).forward(ReceiverStream::new(sets)).await;
-        let incoming = begun.map_err(|status| format!("{:?}: {}", status.code(), status.message()))?.into_inner();
+        let incoming = begun.map_err(|status| refusal(&status))?.into_inner();
         let link = Self {
             outgoing,
             sequence: AtomicU64::new(1),
@@ -195,8 +194,17 @@ impl Drop for Unanswered<'_> {
     }
 }
 
+/// A stream that was refused, with what the transport says to it: a certificate that the server does not want shows only here.
+fn refusal(status: &tonic::Status) -> String {
+    let reason = format!("{:?}: {}", status.code(), status.message());
+    match std::error::Error::source(status) {
+        Some(source) => format!("{reason}: {}", whole_reason(source)),
+        None => reason,
+    }
+}
+
 /// An error with what it comes from: tonic's own says no more than that there is no transport.
-fn whole_reason(error: &dyn std::error::Error) -> String {
+pub fn whole_reason(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

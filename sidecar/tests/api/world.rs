@@ -150,6 +150,7 @@ async fn durable(name: &str, accuracy: Accuracy, fault: Fault, clock: &Arc<dyn C
         events: storage.clone(),
         rollups: storage,
         rollup_endpoints: Vec::new(),
+        rollup_tls: None,
         queue: Queue { num_queues: NonZeroU16::MIN, coalesce: Duration::from_secs(1), capacity_bytes: 1 << 20 },
         rollup_batch_count: NonZeroUsize::MIN,
         time_partition,

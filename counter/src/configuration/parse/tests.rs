@@ -127,6 +127,7 @@ fn unknown_fields_are_refused_at_every_level() {
         &format!("{ROLLUP}/physical_storage"),
         &format!("{ROLLUP}/physical_storage/tls"),
         &format!("{ROLLUP}/config"),
+        &format!("{ROLLUP}/config/rollup_tls"),
         &format!("{ROLLUP}/config/eventual_counter_config"),
         &format!("{ROLLUP}/config/eventual_counter_config/internal_config"),
         &format!("{ROLLUP}/config/eventual_counter_config/internal_config/queue_config"),
@@ -213,6 +214,7 @@ fn fields_of_other_entries_are_refused() {
         (ROLLUP, "config/max_clock_skew", json!("5s")),
         (EVENTS, "config/counter_type", json!("EVENTUAL")),
         (EVENTS, "config/rollup_endpoints", json!([])),
+        (EVENTS, "config/rollup_tls", json!({})),
         (EVENTS, "config/eventual_counter_config", json!({})),
     ] {
         refused_there(&format!("{entry}/{field}"), new, &["not allowed here"]);
@@ -249,6 +251,12 @@ fn storages_are_checked_by_entry_and_type() {
         refused_there(&storage(entry, ""), Value::Null, &["missing"]);
     }
     refused_there(&storage(1, "/credentials_file"), json!(""), &["1 to 255"]);
+    for file in ["ca_file", "cert_file", "key_file"] {
+        let pointer = format!("{ROLLUP}/config/rollup_tls/{file}");
+        refused_there(&pointer, Value::Null, &["missing"]);
+        refused_there(&pointer, json!(""), &["1 to 255"]);
+        refused_there(&pointer, json!(7), &["7", "string"]);
+    }
     refused_there(&storage(1, "/tls/ca_file"), Value::Null, &["missing"]);
     refused_there(&storage(0, "/dataset"), json!("d"), &["MEMCACHED has no such field"]);
     refused_there(&storage(0, "/replicas"), json!([]), &["at least one replica"]);

@@ -155,6 +155,7 @@ impl Plan {
             events: storage.clone(),
             rollups: storage,
             rollup_endpoints: rollup_endpoints.to_vec(),
+            rollup_tls: None,
             queue: Queue {
                 num_queues: generation.num_queues,
                 coalesce: generation.coalesce,
