@@ -112,7 +112,8 @@ fn fetched() -> Result<PathBuf> {
     let architecture = std::env::consts::ARCH;
     let Some((_, name, digest)) = ARCHIVES.iter().find(|(rust, ..)| *rust == architecture) else {
         let (major, minor) = NEEDED;
-        let text = format!("go: not installed, and we know of none for {architecture}; install Go {major}.{minor} or later");
+        let text =
+            format!("go: not installed, and we know of none for {architecture}; install Go {major}.{minor} or later");
         return Err(tallyman_servers::Error::Missing(text).into());
     };
     debian::install(&[CURL, CERTIFICATES, UNZIP])?;

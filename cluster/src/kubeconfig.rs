@@ -10,8 +10,13 @@ use crate::options::Place;
 #[serde(untagged)]
 pub(crate) enum Credentials {
     /// Both as base64 of PEM.
-    Certificate { certificate: String, key: String },
-    Token { token: String },
+    Certificate {
+        certificate: String,
+        key: String,
+    },
+    Token {
+        token: String,
+    },
 }
 
 /// The text of a file by which a user reaches the cluster. `authority` is base64 of PEM.

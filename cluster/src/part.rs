@@ -236,8 +236,11 @@ mod tests {
         assert!(binds.iter().all(|bind| bind.ip() == place.address));
         for part in Part::ALL {
             let flags = flags(part, &place);
-            let listens: Vec<&String> =
-                flags.iter().filter(|(name, _)| name.contains("listen") || *name == "bind-address").map(|flag| &flag.1).collect();
+            let listens: Vec<&String> = flags
+                .iter()
+                .filter(|(name, _)| name.contains("listen") || *name == "bind-address")
+                .map(|flag| &flag.1)
+                .collect();
             assert!(!listens.is_empty() && listens.iter().all(|value| value.contains("127.0.100.7")), "{listens:?}");
         }
     }
