@@ -4,7 +4,8 @@
 //! A set of servers has a [`Place`]: a folder for its state and data, and the loopback address of its first node. Sets in places
 //! with different folders and addresses do not touch each other. [`Set::up`] leaves servers running behind the caller's end;
 //! [`Set::start`] ends them with its value, which is what tests want. Processes are known by their id *and* the time they
-//! started, so that an id the system has given to somebody else is never signalled.
+//! started, so that an id the system has given to somebody else is never signalled. [`cache`], [`debian`], [`process`], [`progress`]
+//! and [`Lock`] are of use to whoever starts other servers.
 
 pub mod cache;
 mod cassandra;
@@ -13,8 +14,8 @@ mod error;
 mod install;
 mod memcached;
 mod options;
-mod process;
-mod progress;
+pub mod process;
+pub mod progress;
 mod set;
 mod state;
 mod status;
@@ -25,5 +26,5 @@ pub use self::memcached::FIRST_PORT as MEMCACHED_FIRST_PORT;
 pub use self::options::{CommitlogSync, Place, Shape};
 pub use self::process::Pid;
 pub use self::set::{Set, Up};
-pub use self::state::{Memcached, Node};
+pub use self::state::{Lock, Memcached, Node};
 pub use self::status::{Status, status};

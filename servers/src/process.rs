@@ -76,7 +76,10 @@ impl Pid {
     }
 
     /// Ends it at once, and waits until it has ended.
-    pub(crate) fn kill(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Signal`], [`Error::Unstoppable`].
+    pub fn kill(self) -> Result<()> {
         self.signal(Signal::KILL)?;
         if self.ends_within(KILL_PATIENCE) { Ok(()) } else { Err(Error::Unstoppable { pid: self.pid }) }
     }
@@ -109,7 +112,10 @@ fn started(stat: &str) -> Option<u64> {
 }
 
 /// Starts a server with its output in a log. `with_session` puts it out of reach of our terminal's signals.
-pub(crate) fn spawn(command: &Command, log: &Path, with_session: bool) -> Result<(Child, Pid)> {
+///
+/// # Errors
+/// [`Error::Program`] where it cannot be run, [`Error::Failed`] where it has ended at once, [`Error::File`] for the log.
+pub fn spawn(command: &Command, log: &Path, with_session: bool) -> Result<(Child, Pid)> {
     let output = File::options().create(true).append(true).open(log).map_err(Error::file(log))?;
     let errors = output.try_clone().map_err(Error::file(log))?;
     let name = command.get_program().display().to_string();
@@ -148,7 +154,10 @@ fn copy(from: &Command, mut to: Command) -> Command {
 }
 
 /// Runs a program that prepares something to its end.
-pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Program`], [`Error::Failed`].
+pub fn run(what: &str, command: &mut Command) -> Result<()> {
     let program = command.get_program().display().to_string();
     let failed = |source| Error::Program { program, source };
     let output = command.stdin(Stdio::null()).output().map_err(failed)?;
@@ -161,21 +170,23 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
 }
 
 /// The end of a log, for people.
-pub(crate) fn end_of(log: &Path) -> String {
+pub fn end_of(log: &Path) -> String {
     match std::fs::read(log) {
         Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes)),
         Err(error) => format!("({}: {error})", log.display()),
     }
 }
 
-pub(crate) fn last_lines(text: &str) -> String {
+/// As many lines of a text as people read.
+pub fn last_lines(text: &str) -> String {
     const LINES: usize = 25;
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
+/// The system's time, to wait by.
 #[allow(clippy::disallowed_methods, reason = "how long a server takes is no business of the engine's clock")]
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 

@@ -11,7 +11,7 @@ use crate::process::now;
 const STEPS_PER_LINE: u64 = 50;
 
 /// One thing that takes its time.
-pub(crate) struct Task {
+pub struct Task {
     name: String,
     started: Instant,
     bar: Option<ProgressBar>,
@@ -20,7 +20,7 @@ pub(crate) struct Task {
 
 impl Task {
     /// Begins; all output goes to the error stream.
-    pub(crate) fn begin(name: impl Into<String>) -> Self {
+    pub fn begin(name: impl Into<String>) -> Self {
         let name = name.into();
         let bar = std::io::stderr().is_terminal().then(|| {
             // The template is a constant; a test below renders it.
@@ -37,7 +37,7 @@ impl Task {
     }
 
     /// A step of many is done.
-    pub(crate) fn step(&mut self, what: &str) {
+    pub fn step(&mut self, what: &str) {
         self.steps += 1;
         match &self.bar {
             Some(bar) => bar.set_message(format!("{}: {} {what}", self.name, self.steps)),
@@ -47,7 +47,7 @@ impl Task {
     }
 
     /// Ends well.
-    pub(crate) fn done(self) {
+    pub fn done(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -97,11 +97,14 @@ fn file(folder: &Path) -> PathBuf {
 
 /// Keeps everybody else from changing what runs in a place, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "unlocks when it is dropped")] File);
+pub struct Lock(#[expect(dead_code, reason = "unlocks when it is dropped")] File);
 
 impl Lock {
     /// Waits for its turn.
-    pub(crate) fn take(folder: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::File`] where the file that is locked cannot be made.
+    pub fn take(folder: &Path) -> Result<Self> {
         // Beside the folder, which is removed while it is locked.
         let mut path = folder.as_os_str().to_owned();
         path.push(".lock");

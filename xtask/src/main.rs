@@ -1,6 +1,7 @@
 //! The project's chores, run as `cargo xtask …`. What needs a crate of the project runs it as a program of its own.
 
 mod bench;
+mod cluster;
 mod deny;
 mod process;
 mod servers;
@@ -60,6 +61,12 @@ enum Chore {
     /// and another `--first-address` make a second set beside the first.
     #[command(subcommand)]
     Servers(servers::Command),
+    /// A real Kubernetes control plane on this machine, built on first use.
+    ///
+    /// What runs, data and logs are in the folder that TALLYMAN_CLUSTER_DIR names, else in ~/.cache/tallyman/cluster. Another folder
+    /// and another `--address` make a second cluster beside the first.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Render what is generated from the types: the CRDs under `crds/yaml/`.
     Generate {
         /// Change nothing; fail where a file is not current.
@@ -95,6 +102,7 @@ fn run(chore: Chore) -> Result<bool> {
             process::cargo(stages::SIMULATION).env(variable.0, variable.1).succeeds()
         }
         Chore::Bench { scenario, json, rest } => bench::run(scenario, json, rest),
+        Chore::Cluster(command) => cluster::run(command),
         Chore::Servers(command) => servers::run(command),
         Chore::Generate { check } => {
             let arguments = if check { stages::GENERATE_CHECK } else { stages::GENERATE };

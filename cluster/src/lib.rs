@@ -1,0 +1,32 @@
+//! Installs, starts and stops a real Kubernetes control plane on this machine alone, for development and tests: etcd, the API server
+//! and the controller manager, without a node. Knows nothing of Tallyman.
+//!
+//! A cluster has a [`Place`]: a folder for its state and data, and a loopback address. Clusters in places with different folders
+//! and addresses run side by side. [`Cluster::up`] leaves one running behind the caller's end; [`Cluster::start`] ends it with its
+//! value, which is what tests want. [`StandinKubelet`] does for pods what a node would report, and [`Judge`] says what others take
+//! an object's health for.
+
+mod audit;
+mod cluster;
+mod error;
+mod go;
+mod install;
+mod judge;
+mod kubeconfig;
+mod options;
+mod part;
+#[cfg(feature = "standin-kubelet")]
+mod standin_kubelet;
+mod state;
+mod status;
+
+pub use self::audit::{AuditLog, Event, Mark};
+pub use self::cluster::{Cluster, Up};
+pub use self::error::{Error, Result};
+pub use self::install::{bin_folders, helm};
+pub use self::judge::{Judge, Verdict};
+pub use self::options::{Place, Shape, Version};
+pub use self::part::Part;
+#[cfg(feature = "standin-kubelet")]
+pub use self::standin_kubelet::StandinKubelet;
+pub use self::status::{Status, status};

@@ -1,0 +1,147 @@
+//! What a cluster is to be, and where.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use tallyman_servers::cache;
+
+use crate::error::{Error, Result};
+
+/// Port of the API server.
+const API_SERVER_PORT: u16 = 6443;
+
+/// Where a cluster lives. Two clusters never share a folder nor an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// State, data, keys and logs; emptied when the cluster ends.
+    pub folder: PathBuf,
+    /// The loopback address on which all its processes listen.
+    pub address: Ipv4Addr,
+}
+
+impl Place {
+    /// The developer's own cluster: `$TALLYMAN_CLUSTER_DIR` or `cluster` in the cache folder, on 127.0.100.1.
+    ///
+    /// # Errors
+    /// Where there is no cache folder.
+    pub fn default_place() -> Result<Self> {
+        let folder = match std::env::var_os("TALLYMAN_CLUSTER_DIR").filter(|folder| !folder.is_empty()) {
+            // Programs run in folders of their own, where a relative path would lead elsewhere.
+            Some(folder) => std::path::absolute(&folder).map_err(Error::file(folder.as_ref()))?,
+            None => cache::folder()?.join("cluster"),
+        };
+        Ok(Self { folder, address: Ipv4Addr::new(127, 0, 100, 1) })
+    }
+
+    /// A place of its own beside the developer's, such as a test's. The third byte of the address, 127.0.N.1, is to be another
+    /// for each name.
+    ///
+    /// # Errors
+    /// Where there is no cache folder.
+    pub fn named(name: &str, third_byte: u8) -> Result<Self> {
+        let folder = cache::folder()?.join("clusters-of").join(name);
+        Ok(Self { folder, address: Ipv4Addr::new(127, 0, third_byte, 1) })
+    }
+
+    /// Where the API server listens.
+    pub fn api_server(&self) -> SocketAddr {
+        (self.address, API_SERVER_PORT).into()
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        if !cfg!(target_os = "linux") {
+            return Err(Error::System(std::env::consts::OS));
+        }
+        if self.address.is_loopback() {
+            return Ok(());
+        }
+        let allowed = "loopback, 127.0.0.1 to 127.255.255.254".to_owned();
+        Err(Error::Option { field: "address", value: self.address.to_string(), allowed })
+    }
+}
+
+/// A Kubernetes that can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Version {
+    /// The oldest that we support.
+    #[default]
+    #[serde(rename = "1.34")]
+    V1_34,
+    /// The newest.
+    #[serde(rename = "1.36")]
+    V1_36,
+}
+
+impl Version {
+    /// All of them, the oldest first.
+    pub const ALL: [Self; 2] = [Self::V1_34, Self::V1_36];
+
+    /// With its patch, such as `1.34.4`.
+    pub fn full(self) -> &'static str {
+        match self {
+            Self::V1_34 => "1.34.4",
+            Self::V1_36 => "1.36.3",
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1_34 => "1.34",
+            Self::V1_36 => "1.36",
+        })
+    }
+}
+
+impl FromStr for Version {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|version| version.to_string() == text);
+        found.ok_or_else(|| {
+            let allowed = Self::ALL.map(|version| version.to_string()).join(" or ");
+            Error::Option { field: "Kubernetes version", value: text.to_owned(), allowed }
+        })
+    }
+}
+
+/// What a cluster consists of: always etcd, one API server and one controller manager.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Shape {
+    /// The Kubernetes that runs.
+    pub version: Version,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "control plane of Kubernetes {}", self.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_as_it_is_written_and_others_are_refused_with_what_is_possible() {
+        for version in Version::ALL {
+            assert_eq!(version.to_string().parse::<Version>().unwrap(), version);
+            assert!(version.full().starts_with(&format!("{version}.")));
+            assert_eq!(serde_json::to_string(&version).unwrap(), format!("\"{version}\""));
+        }
+        let refused = "1.20".parse::<Version>().unwrap_err().to_string();
+        assert_eq!(refused, "Kubernetes version: 1.20: 1.34 or 1.36");
+    }
+
+    #[test]
+    fn a_cluster_is_never_put_where_others_can_reach_it() {
+        let place = Place { folder: "/somewhere".into(), address: [192, 0, 2, 1].into() };
+        let refused = place.validate().unwrap_err().to_string();
+        assert_eq!(refused, "address: 192.0.2.1: loopback, 127.0.0.1 to 127.255.255.254");
+        Place { address: [127, 0, 100, 1].into(), ..place }.validate().unwrap();
+    }
+}
