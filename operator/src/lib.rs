@@ -2,4 +2,5 @@
 
 pub mod build;
 pub mod capacity;
+pub mod compare;
 pub mod names;
