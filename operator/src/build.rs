@@ -5,11 +5,33 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::Value;
 use tallyman_counter::backend::cassandra::schema::plan::Wanted;
 use tallyman_counter::configuration::{InvalidDocument, NamespaceConfiguration};
-use tallyman_crds::{CounterClass, CounterNamespace};
+use tallyman_crds::{CounterClass, CounterNamespace, CounterType};
 
 use crate::capacity::Plan;
+
+mod asked;
+mod cache;
+mod config_map;
+pub(crate) mod configuration;
+mod context;
+mod disruption;
+mod network;
+mod pod;
+mod quantity;
+mod resources;
+mod rollup;
+mod schema;
+mod secrets;
+mod service;
+mod stateful_set;
+#[cfg(test)]
+mod tests;
+
+use context::Context;
 
 /// What is built from.
 #[derive(Clone, Copy)]
@@ -111,6 +133,55 @@ pub enum Object {
     StatefulSet(Box<StatefulSet>),
 }
 
+impl Object {
+    /// Its kind: `ConfigMap`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ConfigMap(_) => "ConfigMap",
+            Self::Secret(_) => "Secret",
+            Self::Service(_) => "Service",
+            Self::PodDisruptionBudget(_) => "PodDisruptionBudget",
+            Self::NetworkPolicy(_) => "NetworkPolicy",
+            Self::StatefulSet(_) => "StatefulSet",
+        }
+    }
+
+    /// Its name, Kubernetes namespace, labels, owner.
+    #[must_use]
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::ConfigMap(object) => &object.metadata,
+            Self::Secret(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::PodDisruptionBudget(object) => &object.metadata,
+            Self::NetworkPolicy(object) => &object.metadata,
+            Self::StatefulSet(object) => &object.metadata,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// As it is sent to the API server, with apiVersion and kind. Of a Secret, it says secrets.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let value = match self {
+            Self::ConfigMap(object) => serde_json::to_value(object),
+            Self::Secret(object) => serde_json::to_value(object),
+            Self::Service(object) => serde_json::to_value(object),
+            Self::PodDisruptionBudget(object) => serde_json::to_value(object),
+            Self::NetworkPolicy(object) => serde_json::to_value(object),
+            Self::StatefulSet(object) => serde_json::to_value(object),
+        };
+        // Maps with text for keys, lists, numbers: nothing that JSON has not.
+        value.expect("Kubernetes' own types are JSON")
+    }
+}
+
 /// Why nothing was built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -134,7 +205,7 @@ pub enum Error {
     #[error("the configuration would be refused: {0}")]
     Document(#[from] InvalidDocument),
     /// A secret that the class or the type of counter asks for was not given.
-    #[error("{0} is not there")]
+    #[error("{0} is not there yet")]
     SecretMissing(&'static str),
     /// The CounterNamespaces of the dataset ask for different slices.
     #[error(transparent)]
@@ -146,6 +217,36 @@ pub enum Error {
 /// # Errors
 /// When a field that the API server sets is missing, a secret was not given, or the configuration would be refused.
 pub fn build(inputs: &Inputs<'_>) -> Result<Built, Error> {
-    let _ = inputs;
-    unimplemented!()
+    let context = Context::of(inputs)?;
+    let configuration = configuration::build(&context)?;
+    let schema = schema::build(&context, &configuration)?;
+    let mut objects = vec![config_map::build(&context, &configuration)];
+    objects.extend(secrets::build(&context)?);
+    if context.is_durable() {
+        objects.extend(rollup::build(&context)?);
+    }
+    if context.has_own_cache() {
+        objects.extend(cache::build(&context));
+    }
+    // StatefulSets last: what their pods mount and are reached by is there before them.
+    objects.sort_by_key(|object| matches!(object, Object::StatefulSet(_)));
+    Ok(Built { objects, configuration, schema })
+}
+
+/// The oldest CounterNamespace of the dataset that is kept in it, if that is not this one: the one to plan by, see
+/// [`crate::capacity::plan_in_dataset`]. `siblings` are the others of the dataset, in any order.
+#[must_use]
+pub fn dataset_of<'a>(namespace: &CounterNamespace, siblings: &'a [CounterNamespace]) -> Option<&'a CounterNamespace> {
+    let oldest = siblings.iter().filter(|sibling| is_durable(sibling)).min_by_key(|sibling| age(sibling))?;
+    (!is_durable(namespace) || age(oldest) < age(namespace)).then_some(oldest)
+}
+
+/// What orders CounterNamespaces from old to new. Those of a file have no time yet, and are newer than all that have.
+fn age(namespace: &CounterNamespace) -> (bool, Option<&Time>, Option<&String>) {
+    let created = namespace.metadata.creation_timestamp.as_ref();
+    (created.is_none(), created, namespace.metadata.name.as_ref())
+}
+
+fn is_durable(namespace: &CounterNamespace) -> bool {
+    namespace.spec.counter_type != CounterType::BestEffort
 }

@@ -2,9 +2,23 @@
 //!
 //! What the spec sets wins; without a workload, the defaults stand. docs/capacity.md names the source of every figure.
 
+mod cache;
+mod events;
+pub mod figures;
+mod load;
+mod rollup;
+mod sizes;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
 use tallyman_crds::counter_namespace::PlanStatus;
 use tallyman_crds::resources::Resources;
-use tallyman_crds::{CounterNamespaceSpec, Duration, Quantity};
+use tallyman_crds::{CounterNamespaceSpec, CounterType, Duration, Quantity};
+
+use load::Load;
+pub use sizes::memcached_memory_within;
 
 /// The settings of a CounterNamespace, whatever they follow from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,11 +104,96 @@ pub fn plan(spec: &CounterNamespaceSpec) -> Plan {
 /// the dataset's oldest CounterNamespace, `None` where that is this one.
 #[must_use]
 pub fn plan_in_dataset(spec: &CounterNamespaceSpec, dataset_of: Option<&CounterNamespaceSpec>) -> Plan {
-    let _ = (spec, dataset_of);
-    unimplemented!()
+    let load = Load::of(spec);
+    let mut notes = Vec::new();
+    let durable = spec.counter_type != CounterType::BestEffort;
+    let events = durable.then(|| events::plan(spec, &load, dataset_of));
+    let rollup = durable.then(|| rollup::plan(spec, &load, &mut notes));
+    let cache = cache::plan(spec, &load, &mut notes);
+    notes.extend(load.notes(durable));
+    Plan { events, rollup, cache, notes }
+}
+
+impl<T> Choice<T> {
+    fn new(value: T, origin: Origin, reason: impl Into<String>) -> Self {
+        Self { value, origin, reason: reason.into() }
+    }
+
+    fn of_spec(value: T, field: &str) -> Self {
+        Self::new(value, Origin::Spec, format!("spec.{field} sets it"))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Spec => "spec",
+            Self::Workload => "workload",
+            Self::Default => "default",
+            Self::Dataset => "dataset",
+        })
+    }
+}
+
+/// A setting as it is shown: its name, its value, what it follows from and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The field of the spec that would set it.
+    pub setting: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it follows from.
+    pub origin: Origin,
+    /// The arithmetic.
+    pub reason: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.setting, self.value, self.reason)
+    }
+}
+
+impl Line {
+    fn new<T: fmt::Display>(setting: &'static str, choice: &Choice<T>) -> Self {
+        let Choice { value, origin, reason } = choice;
+        Self { setting, value: value.to_string(), origin: *origin, reason: reason.clone() }
+    }
+
+    fn of_resources(setting: &'static str, choice: &Choice<Resources>) -> Self {
+        let Choice { value, origin, reason } = choice;
+        Self { setting, value: sizes::shown(value), origin: *origin, reason: reason.clone() }
+    }
 }
 
 impl Plan {
+    /// Every setting with its arithmetic, in the order of the spec.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let Self { events, rollup, cache, notes: _ } = self;
+        let events = events.iter().flat_map(|events| {
+            [
+                Line::new("eventStore.bucketsPerId", &events.buckets_per_id),
+                Line::new("eventStore.bucketWidth", &events.bucket_width),
+                Line::new("eventStore.sliceWidth", &events.slice_width),
+            ]
+        });
+        let rollup = rollup.iter().flat_map(|rollup| {
+            [
+                Line::new("rollup.replicas", &rollup.replicas),
+                Line::new("rollup.numQueues", &rollup.num_queues),
+                Line::of_resources("rollup.resources", &rollup.resources),
+            ]
+        });
+        let cache = [
+            Line::new("cache.replicas", &cache.replicas),
+            Line::new("cache.shards", &cache.shards),
+            Line::new("cache.memory", &cache.memory),
+            Line::of_resources("cache.resources", &cache.resources),
+        ];
+        events.chain(rollup).chain(cache).collect()
+    }
+
     /// The plan as the resource's status shows it.
     #[must_use]
     pub fn status(&self) -> PlanStatus {
