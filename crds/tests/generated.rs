@@ -8,11 +8,17 @@ use tallyman_crds::counter_namespace::{EventStore, Rollup};
 use tallyman_crds::{CounterNamespace, generate};
 
 #[test]
-fn the_checked_in_definitions_are_current() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml");
-    for file in generate::files().unwrap() {
-        let text = std::fs::read_to_string(folder.join(&file.name)).unwrap();
-        assert!(text == file.text, "{} is not current: run `cargo xtask generate`", file.name);
+fn what_is_generated_and_checked_in_is_current() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (folder, files) in [
+        ("crds/yaml", generate::files().unwrap()),
+        ("charts/tallyman-crds/templates", generate::chart::templates().unwrap()),
+        ("docs", vec![generate::reference::page().unwrap()]),
+    ] {
+        for file in files {
+            let text = std::fs::read_to_string(root.join(folder).join(&file.name)).unwrap();
+            assert!(text == file.text, "{folder}/{} is not current: run `cargo xtask generate`", file.name);
+        }
     }
 }
 
