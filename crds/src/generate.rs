@@ -68,8 +68,17 @@ pub fn files() -> Result<Vec<File>, Error> {
 fn finish(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, Error> {
     let mut value = serde_json::to_value(crd)?;
     tidy(&mut value);
+    for version in value["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        if let Some(status) = version.pointer_mut(STATUS) {
+            status["default"] = json!({"observedGeneration": -1});
+        }
+    }
     Ok(serde_json::from_value(value)?)
 }
+
+/// The schema of the status within a version. Its default lets an object that no operator has seen yet count as in progress:
+/// kstatus takes one without a status for ready.
+const STATUS: &str = "/schema/openAPIV3Schema/properties/status";
 
 /// Drops what is only noise, and what says nothing to a reader of `kubectl explain`: titles, the line breaks of
 /// our source in descriptions, and `nullable` on the status.
@@ -108,7 +117,12 @@ fn print_whole_numbers(value: &mut Value) {
 pub(crate) fn schema_of(kind: &str) -> Result<Value, Error> {
     let crd = crds()?.into_iter().find(|crd| crd.spec.names.kind == kind).ok_or(Error::UnknownKind)?;
     let schema = crd.spec.versions.into_iter().next().and_then(|version| version.schema).ok_or(Error::UnknownKind)?;
-    Ok(serde_json::to_value(schema)?["openAPIV3Schema"].take())
+    let mut schema = serde_json::to_value(schema)?["openAPIV3Schema"].take();
+    // In a file, a status that is not there stays so: nobody waits for an operator.
+    if let Some(status) = schema.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
+        status.remove("default");
+    }
+    Ok(schema)
 }
 
 /// The schema of the metadata that every resource has; the API server knows it by itself, a CRD does not repeat it.

@@ -77,3 +77,16 @@ fn the_scale_subresource_finds_replicas_in_a_namespace_that_sets_none() {
     let object = serde_json::to_value(namespace).unwrap();
     assert_eq!(object.pointer("/spec/rollup/replicas"), Some(&json!(2)));
 }
+
+#[test]
+fn an_object_that_no_operator_has_seen_has_a_status_of_another_generation() {
+    for crd in generate::crds().unwrap() {
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        if let Some(status) = schema.pointer("/openAPIV3Schema/properties/status") {
+            assert_eq!(status["default"], json!({"observedGeneration": -1}), "{}", crd.spec.names.kind);
+            assert_eq!(status["properties"]["observedGeneration"]["type"], "integer", "{}", crd.spec.names.kind);
+        }
+    }
+    let text = "{apiVersion: tallyman.dev/v1alpha1, kind: CounterNamespace, metadata: {name: plays}, spec: {counterType: Eventual}}";
+    assert_eq!(tallyman_crds::manifest::read_counter_namespaces(text, "f").unwrap()[0].status, None);
+}
