@@ -140,7 +140,7 @@ matchExpressions:
 # The certificate authority of its own webhooks. (webhook: certificates)
 - apiGroups: [admissionregistration.k8s.io]
   resources: [mutatingwebhookconfigurations, validatingwebhookconfigurations]
-  resourceNames: [tallyman]
+  resourceNames: [{{ include "tallyman.name" . }}]
   verbs: [get, patch]
 {{- end }}
 {{- end }}
