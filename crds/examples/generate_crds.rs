@@ -1,47 +1,66 @@
-//! Writes the CRDs' YAML to a folder, or with `--check` says which files there are not current.
+//! Writes what is generated from the resource types (the CRDs' YAML, the templates of their chart, their reference), or with
+//! `--check` says which files are not current.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tallyman_crds::generate::{self, File};
+use tallyman_crds::generate::{self, File, chart, reference};
+
+/// A folder with generated files.
+struct Folder {
+    path: PathBuf,
+    files: Vec<File>,
+    /// Whether it holds nothing else, so that what is no longer generated goes.
+    is_ours: bool,
+}
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let check = arguments.iter().any(|argument| argument == "--check");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml");
-    let files = generate::files()?;
-    if check {
-        let stale = stale(&folder, &files)?;
-        for path in &stale {
-            eprintln!("not current: {}", path.display());
+    let is_check = std::env::args().skip(1).any(|argument| argument == "--check");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = |path: &str, files, is_ours| Folder { path: root.join(path), files, is_ours };
+    let folders = [
+        folder("crds/yaml", generate::files()?, true),
+        folder("charts/tallyman-crds/templates", chart::templates()?, false),
+        folder("docs", vec![reference::page()?], false),
+    ];
+    let mut is_current = true;
+    for folder in &folders {
+        let stale = stale(folder)?;
+        is_current &= stale.is_empty();
+        if is_check {
+            stale.iter().for_each(|path| eprintln!("not current: {}", path.display()));
+        } else {
+            write(folder, &stale)?;
         }
-        return Ok(if stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    std::fs::create_dir_all(&folder)?;
-    for path in stale(&folder, &files)? {
-        let file = files.iter().find(|file| folder.join(&file.name) == path);
-        match file {
-            Some(file) => std::fs::write(&path, &file.text)?,
-            None => std::fs::remove_file(&path)?,
+    Ok(if is_current || !is_check { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn write(folder: &Folder, stale: &[PathBuf]) -> std::io::Result<()> {
+    std::fs::create_dir_all(&folder.path)?;
+    for path in stale {
+        match folder.files.iter().find(|file| folder.path.join(&file.name) == *path) {
+            Some(file) => std::fs::write(path, &file.text)?,
+            None => std::fs::remove_file(path)?,
         }
         println!("written: {}", path.display());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Files that are missing, differ, or are no longer generated.
-fn stale(folder: &Path, files: &[File]) -> std::io::Result<Vec<PathBuf>> {
+fn stale(folder: &Folder) -> std::io::Result<Vec<PathBuf>> {
     let mut stale = Vec::new();
-    for file in files {
-        let path = folder.join(&file.name);
+    for file in &folder.files {
+        let path = folder.path.join(&file.name);
         if !path.exists() || std::fs::read_to_string(&path)? != file.text {
             stale.push(path);
         }
     }
-    if folder.exists() {
-        for entry in std::fs::read_dir(folder)? {
+    if folder.is_ours && folder.path.exists() {
+        for entry in std::fs::read_dir(&folder.path)? {
             let path = entry?.path();
-            if !files.iter().any(|file| folder.join(&file.name) == path) {
+            if !folder.files.iter().any(|file| folder.path.join(&file.name) == path) {
                 stale.push(path);
             }
         }

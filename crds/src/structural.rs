@@ -143,7 +143,8 @@ fn type_matches(schema: &Value, value: &Value) -> bool {
         })
 }
 
-fn type_text(schema: &Value) -> String {
+/// What a value of this schema may be, for people.
+pub(crate) fn type_text(schema: &Value) -> String {
     if let Some(pattern) = schema["pattern"].as_str() {
         return pattern_text(pattern);
     }

@@ -8,11 +8,17 @@ use tallyman_crds::counter_namespace::{EventStore, Rollup};
 use tallyman_crds::{CounterNamespace, generate};
 
 #[test]
-fn the_checked_in_definitions_are_current() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml");
-    for file in generate::files().unwrap() {
-        let text = std::fs::read_to_string(folder.join(&file.name)).unwrap();
-        assert!(text == file.text, "{} is not current: run `cargo xtask generate`", file.name);
+fn what_is_generated_and_checked_in_is_current() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (folder, files) in [
+        ("crds/yaml", generate::files().unwrap()),
+        ("charts/tallyman-crds/templates", generate::chart::templates().unwrap()),
+        ("docs", vec![generate::reference::page().unwrap()]),
+    ] {
+        for file in files {
+            let text = std::fs::read_to_string(root.join(folder).join(&file.name)).unwrap();
+            assert!(text == file.text, "{folder}/{} is not current: run `cargo xtask generate`", file.name);
+        }
     }
 }
 
@@ -70,4 +76,17 @@ fn the_scale_subresource_finds_replicas_in_a_namespace_that_sets_none() {
     let namespace = &tallyman_crds::manifest::read_counter_namespaces(text, "f").unwrap()[0];
     let object = serde_json::to_value(namespace).unwrap();
     assert_eq!(object.pointer("/spec/rollup/replicas"), Some(&json!(2)));
+}
+
+#[test]
+fn an_object_that_no_operator_has_seen_has_a_status_of_another_generation() {
+    for crd in generate::crds().unwrap() {
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        if let Some(status) = schema.pointer("/openAPIV3Schema/properties/status") {
+            assert_eq!(status["default"], json!({"observedGeneration": -1}), "{}", crd.spec.names.kind);
+            assert_eq!(status["properties"]["observedGeneration"]["type"], "integer", "{}", crd.spec.names.kind);
+        }
+    }
+    let text = "{apiVersion: tallyman.dev/v1alpha1, kind: CounterNamespace, metadata: {name: plays}, spec: {counterType: Eventual}}";
+    assert_eq!(tallyman_crds::manifest::read_counter_namespaces(text, "f").unwrap()[0].status, None);
 }

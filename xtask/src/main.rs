@@ -3,6 +3,8 @@
 mod bench;
 mod cluster;
 mod deny;
+mod generated;
+mod images;
 mod process;
 mod servers;
 mod stage;
@@ -67,7 +69,10 @@ enum Chore {
     /// and another `--address` make a second cluster beside the first.
     #[command(subcommand)]
     Cluster(cluster::Command),
-    /// Render what is generated from the types: the CRDs under `crds/yaml/`.
+    /// Build the images of operator, sidecar and rollup server without a container engine: a docker-archive each, which `docker load`,
+    /// `podman load` and `ctr images import` take. The same sources and toolchain make the same bytes.
+    Images(images::Options),
+    /// Render what is generated: the CRDs, their chart and reference from the types, the charts' READMEs and the kustomize base from the charts.
     Generate {
         /// Change nothing; fail where a file is not current.
         #[arg(long)]
@@ -106,8 +111,10 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Servers(command) => servers::run(command),
         Chore::Generate { check } => {
             let arguments = if check { stages::GENERATE_CHECK } else { stages::GENERATE };
-            process::cargo(arguments).succeeds()
+            let is_current = process::cargo(arguments).succeeds()?;
+            Ok(generated::run(check)? && is_current)
         }
+        Chore::Images(options) => images::run(&options),
     }
 }
 

@@ -72,6 +72,19 @@ impl Process {
         Ok(self.started(status)?.success())
     }
 
+    /// Runs the program to its end and returns what it printed on standard output; an error where it did not end well.
+    pub fn output(mut self) -> Result<String> {
+        let output = self.command.stderr(Stdio::inherit()).output();
+        let output = self.started(output)?;
+        anyhow::ensure!(
+            output.status.success(),
+            "{} ended with {}",
+            self.command.get_program().display(),
+            output.status
+        );
+        String::from_utf8(output.stdout).with_context(|| format!("output of {}", self.command.get_program().display()))
+    }
+
     /// Runs the program to its end, passing its output on line by line; whether it ended well, and its tests.
     pub fn counts_tests(mut self, passed_on: &mut impl Write) -> Result<(bool, Tests)> {
         let child = self.command.stdout(Stdio::piped()).spawn();

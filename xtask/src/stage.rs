@@ -6,7 +6,7 @@ use anyhow::Result;
 use tallyman_servers::{Place, Set, Shape, debian};
 
 use crate::process::{self, Process, Tests};
-use crate::{deny, tidy};
+use crate::{deny, generated, tidy};
 
 /// One step of a chore.
 pub struct Stage {
@@ -25,6 +25,8 @@ pub enum Action {
     Install(&'static [debian::Package]),
     /// The checks of [`tidy`].
     Tidy,
+    /// Whether the files of [`generated`] are current.
+    Generated,
     /// The checks of [`deny`].
     Deny(deny::WhenMissing),
 }
@@ -128,6 +130,7 @@ fn run(action: &Action, more: &[(&'static str, String)]) -> Result<Outcome> {
             Ok(Outcome::of_check(true))
         }
         Action::Tidy => tidy::check(".".as_ref()).map(Outcome::of_check),
+        Action::Generated => generated::run(true).map(Outcome::of_check),
         Action::Deny(when_missing) => {
             let checked = deny::check(*when_missing)?;
             Ok(Outcome { is_good: checked.is_good, tests: Tests::default(), remark: checked.remark })

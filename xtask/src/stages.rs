@@ -12,6 +12,7 @@ pub const SIMULATION_SEEDS: &str = "3000";
 const SIMULATION_SEEDS_FAST: &str = "20";
 
 pub const SIMULATION: &[&str] = &["test", "--release", "-p", "tallyman-counter", "--test", "simulation"];
+/// What is made from the resource types; the rest of `cargo xtask generate` needs no crate of the project.
 pub const GENERATE: &[&str] = &["run", "--quiet", "-p", "tallyman-crds", "--example", "generate_crds"];
 pub const GENERATE_CHECK: &[&str] =
     &["run", "--quiet", "-p", "tallyman-crds", "--example", "generate_crds", "--", "--check"];
@@ -77,17 +78,20 @@ const FORMAT_STAGE: Stage = cargo("format", &["fmt", "--all", "--check"]);
 const TIDY_STAGE: Stage = Stage { name: "tidy", action: Action::Tidy, servers: None };
 const CLIPPY_STAGE: Stage = cargo("clippy", CLIPPY);
 const DOC_STAGE: Stage = cargo_with("documentation", DOC, &[("RUSTDOCFLAGS", "-D warnings")]);
-const GENERATE_STAGE: Stage = cargo("generated files", GENERATE_CHECK);
+const GENERATE_STAGE: Stage = cargo("generated from types", GENERATE_CHECK);
+const PACKAGING_STAGE: Stage = Stage { name: "generated packaging", action: Action::Generated, servers: None };
 const DENY_STAGE: Stage = Stage { name: "dependencies", action: Action::Deny(WhenMissing::Install), servers: None };
 
 /// `cargo xtask lint`.
-pub const LINT: &[Stage] = &[FORMAT_STAGE, TIDY_STAGE, GENERATE_STAGE, CLIPPY_STAGE, DOC_STAGE, DENY_STAGE];
+pub const LINT: &[Stage] =
+    &[FORMAT_STAGE, TIDY_STAGE, GENERATE_STAGE, PACKAGING_STAGE, CLIPPY_STAGE, DOC_STAGE, DENY_STAGE];
 
 /// `cargo xtask test --fast`.
 pub const FAST: &[Stage] = &[
     FORMAT_STAGE,
     TIDY_STAGE,
     GENERATE_STAGE,
+    PACKAGING_STAGE,
     CLIPPY_STAGE,
     Stage { name: "dependencies", action: Action::Deny(WhenMissing::Skip), servers: None },
     cargo_with("tests", TEST_WORKSPACE, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)]),
@@ -98,6 +102,7 @@ pub const FULL: &[Stage] = &[
     FORMAT_STAGE,
     TIDY_STAGE,
     GENERATE_STAGE,
+    PACKAGING_STAGE,
     CLIPPY_STAGE,
     DOC_STAGE,
     DENY_STAGE,
