@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,9 +21,11 @@ use crate::resources::Resources;
     kind = "CounterClass",
     plural = "counterclasses",
     category = "tallyman",
+    status = "CounterClassStatus",
     derive = "PartialEq",
     cel,
     doc = "Where the counters of CounterNamespaces live: the Cassandra cluster, optionally shared memcached servers, images and defaults. Written by the platform team.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Default", type_ = "boolean", json_path = ".spec.default"),
     printcolumn(name = "Datacenter", type_ = "string", json_path = ".spec.cassandra.localDatacenter"),
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
@@ -162,6 +165,20 @@ pub struct Defaults {
 /// A host name or address (an IPv6 address in brackets) and a port.
 pub(crate) const HOST_AND_PORT: &str = r"^([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
 const SECRET_NAME: &str = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$";
+
+/// What the operator found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CounterClassStatus {
+    /// Generation of the resource that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64")]
+    pub observed_generation: Option<i64>,
+    /// Ready: the Secrets are there and the Cassandra cluster answers. Reconciling while it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
 
 impl CounterClassSpec {
     /// The region, as set or the local datacenter.

@@ -435,6 +435,10 @@ pub struct CounterNamespaceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// The CounterClass in use, which stays the same when another one becomes the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub class_name: Option<String>,
     /// What the capacity plan chose or took over from the spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PlanStatus")]

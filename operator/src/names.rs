@@ -17,6 +17,8 @@ pub const ABANDON_CASSANDRA: &str = "tallyman.dev/abandon-cassandra";
 pub const FOLLOW_RELEASE: &str = "tallyman.dev/follow-release";
 /// On what we apply: a digest of what was applied, so that a field that is no longer built is noticed.
 pub const APPLIED: &str = "tallyman.dev/applied";
+/// On StatefulSets: the release that wrote the pod template.
+pub const RELEASE: &str = "tallyman.dev/release";
 /// On StatefulSets: a digest of what was asked of their pods, however this release would write it down.
 pub const ASKED: &str = "tallyman.dev/asked";
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tallyman_counter::configuration::{
     Accuracy, BestEffort, CacheStorage, Cardinality, Cassandra, Counting, DatasetStorage, Durable,
-    NamespaceConfiguration, Queue, Retention, TimePartition,
+    NamespaceConfiguration, Queue, Retention, RollupTls, TimePartition,
 };
 use tallyman_counter::model::{NamespaceName, SliceSettings};
 use tallyman_crds::{
@@ -96,6 +96,7 @@ impl Source<'_> {
             events: storage.clone(),
             rollups: storage,
             rollup_endpoints: rollup_endpoints(self.name(), self.kubernetes_namespace, rollup),
+            rollup_tls: Some(self.rollup_tls()),
             queue: Queue {
                 num_queues: count("spec.rollup.numQueues", rollup.num_queues.value)?,
                 coalesce: spec.rollup.coalesce.as_std(),
@@ -109,6 +110,12 @@ impl Source<'_> {
                 delete_after: set.retention.delete_after.as_std(),
             },
         })
+    }
+
+    fn rollup_tls(&self) -> RollupTls {
+        let [ca_file, cert_file, key_file] =
+            names::rollup_tls_keys(self.name()).map(|key| PathBuf::from(names::secret_file(&key)));
+        RollupTls { ca_file, cert_file, key_file }
     }
 
     fn cassandra(&self) -> Cassandra {

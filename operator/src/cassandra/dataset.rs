@@ -1,0 +1,334 @@
+//! One dataset and the task that keeps it: provisioned when somebody asks, looked at every few minutes, and at its end removed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tallyman_counter::backend::cassandra::Cluster;
+use tallyman_counter::backend::cassandra::schema::ddl::Permit;
+use tallyman_counter::backend::cassandra::schema::plan::{Step, Wanted};
+use tallyman_counter::backend::cassandra::schema::provision::{Incomplete, Provisioner};
+use tallyman_counter::clock::Clock;
+use tallyman_counter::model::{NamespaceName, SliceState, Timestamp};
+use tallyman_counter::store::EventStore;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::DatasetKey;
+use super::files;
+use crate::backoff::Backoff;
+use crate::metrics::Metrics;
+
+/// How often a dataset that is as it is wanted is looked at: slices are created days ahead, closed and dropped days later.
+const LOOK_EVERY: Duration = Duration::from_mins(5);
+/// After a failure.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_mins(2) };
+
+/// How far a dataset is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaState {
+    /// Being looked at or worked on.
+    Pending,
+    /// As it is wanted.
+    Ready(Slices),
+    /// Not as it is wanted. It is tried again in any case.
+    Failed(Trouble),
+}
+
+/// Why a dataset is not as it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// For a person.
+    pub message: String,
+    /// Whether time alone may mend it; otherwise somebody has to do something.
+    pub waiting_helps: bool,
+}
+
+/// What slices a dataset has, and what is to be said of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Slices {
+    /// Start of the oldest that is kept.
+    pub oldest_start: Option<Timestamp>,
+    /// End of the newest.
+    pub newest_end: Option<Timestamp>,
+    /// How many take or may still take events.
+    pub open: usize,
+    /// How many are counted completely and wait to be dropped.
+    pub closed: usize,
+    /// What differs and is not ours to change.
+    pub notes: Vec<String>,
+}
+
+/// How far a removal is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// Waiting for its turn, or under way.
+    Pending,
+    /// Nothing of it is left.
+    Done,
+    /// It failed, and is tried again.
+    Failed(Trouble),
+}
+
+/// What a dataset's task works with.
+pub(super) struct Surroundings {
+    pub key: DatasetKey,
+    pub cluster: Cluster,
+    pub clock: Arc<dyn Clock>,
+    pub permit: Arc<dyn Permit>,
+    pub metrics: Arc<Metrics>,
+    pub changed: mpsc::UnboundedSender<DatasetKey>,
+    pub turns: Arc<Semaphore>,
+    /// Where the role's credentials are put, for its password to be tried.
+    pub role_credentials: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+}
+
+/// A dataset's keeper: its task ends with it.
+pub(super) struct DatasetKeeper {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+impl Drop for DatasetKeeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Shared {
+    surroundings: Surroundings,
+    asked: Mutex<Asked>,
+    /// Told when something is asked.
+    news: Notify,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// As it is wanted, with every namespace that asked.
+    wanted: Option<Wanted>,
+    /// How that is, and for which wish: one that is not `wanted` is not done.
+    state: Option<(Wanted, SchemaState)>,
+    /// Namespaces to be removed, how far they are, and whether the dataset goes with them.
+    removals: BTreeMap<NamespaceName, (Wanted, bool, Removal)>,
+}
+
+impl Asked {
+    fn state(&self) -> SchemaState {
+        match (&self.wanted, &self.state) {
+            (Some(wanted), Some((of, state))) if of == wanted => state.clone(),
+            _ => SchemaState::Pending,
+        }
+    }
+}
+
+impl DatasetKeeper {
+    pub fn start(surroundings: Surroundings) -> Self {
+        let shared = Arc::new(Shared { surroundings, asked: Mutex::default(), news: Notify::new() });
+        let task = tokio::spawn(shared.clone().keep()).abort_handle();
+        Self { shared, task }
+    }
+
+    pub fn want(&self, mut wanted: Wanted, asking: &NamespaceName) -> SchemaState {
+        let mut asked = self.shared.lock();
+        // Whoever asks knows of the others only what it has heard; together they know all.
+        let mut namespaces = asked.wanted.as_ref().map(|known| known.dataset.namespaces.clone()).unwrap_or_default();
+        if !namespaces.contains(asking) {
+            namespaces.push(asking.clone());
+            namespaces.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        }
+        wanted.dataset.namespaces = namespaces;
+        wanted.dataset.credentials_file = self.shared.surroundings.role_credentials.clone();
+        wanted.dataset.tls_ca_file = self.shared.surroundings.ca.clone();
+        if asked.wanted.as_ref() != Some(&wanted) {
+            asked.wanted = Some(wanted);
+            self.shared.news.notify_one();
+        }
+        asked.state()
+    }
+
+    pub fn state(&self) -> SchemaState {
+        self.shared.lock().state()
+    }
+
+    pub fn remove(&self, mut wanted: Wanted, namespace: &NamespaceName, is_last: bool) -> Removal {
+        let mut asked = self.shared.lock();
+        wanted.dataset.credentials_file = self.shared.surroundings.role_credentials.clone();
+        wanted.dataset.tls_ca_file = self.shared.surroundings.ca.clone();
+        if let Some(known) = &mut asked.wanted {
+            known.dataset.namespaces.retain(|known| known != namespace);
+            if known.dataset.namespaces.is_empty() {
+                asked.wanted = None;
+            }
+        }
+        match asked.removals.get_mut(namespace) {
+            Some((_, known_last, removal)) if *known_last == is_last => removal.clone(),
+            _ => {
+                asked.removals.insert(namespace.clone(), (wanted, is_last, Removal::Pending));
+                self.shared.news.notify_one();
+                Removal::Pending
+            }
+        }
+    }
+
+    /// Who asks for it.
+    pub fn namespaces(&self) -> Vec<NamespaceName> {
+        let asked = self.shared.lock();
+        let wanting = asked.wanted.iter().flat_map(|wanted| wanted.dataset.namespaces.iter().cloned());
+        wanting.chain(asked.removals.keys().cloned()).collect()
+    }
+
+    /// Whether nobody is left.
+    pub fn forget(&self, namespace: &NamespaceName) -> bool {
+        let mut asked = self.shared.lock();
+        asked.removals.remove(namespace);
+        if let Some(wanted) = &mut asked.wanted {
+            wanted.dataset.namespaces.retain(|known| known != namespace);
+            if wanted.dataset.namespaces.is_empty() {
+                asked.wanted = None;
+            }
+        }
+        asked.wanted.is_none() && asked.removals.is_empty()
+    }
+}
+
+impl Shared {
+    async fn keep(self: Arc<Self>) {
+        let mut failures = 0;
+        loop {
+            let is_well = self.work().await;
+            failures = if is_well { 0 } else { failures + 1 };
+            let wait = if is_well { LOOK_EVERY } else { BACKOFF.after(failures, &self.surroundings.key.dataset) };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.news.notified() => {}
+                // What could not be done without the cluster is done as soon as it is there.
+                () = self.surroundings.cluster.connected(), if !is_well && self.surroundings.cluster.check().is_err() => {}
+            }
+        }
+    }
+
+    /// Does what is asked now. Whether all of it was done.
+    async fn work(&self) -> bool {
+        // Closed only with the keeper, and then this task is gone too.
+        let Ok(_turn) = self.surroundings.turns.acquire().await else { return false };
+        let removals: Vec<_> = {
+            let asked = self.lock();
+            let open = asked.removals.iter().filter(|(_, (_, _, removal))| *removal != Removal::Done);
+            open.map(|(name, (wanted, is_last, _))| (name.clone(), wanted.clone(), *is_last)).collect()
+        };
+        let mut is_well = true;
+        for (namespace, wanted, is_last) in removals {
+            let removal = self.remove(&namespace, &wanted, is_last).await;
+            is_well &= removal == Removal::Done;
+            if let Some((_, _, known)) = self.lock().removals.get_mut(&namespace) {
+                *known = removal;
+            }
+            self.tell();
+        }
+        let Some(wanted) = self.lock().wanted.clone() else { return is_well };
+        let state = self.provision(&wanted).await;
+        is_well &= matches!(state, SchemaState::Ready(_));
+        let before = self.lock().state.replace((wanted.clone(), state.clone()));
+        if before.as_ref() != Some(&(wanted, state)) {
+            self.tell();
+        }
+        is_well
+    }
+
+    async fn provision(&self, wanted: &Wanted) -> SchemaState {
+        let around = &self.surroundings;
+        // Nothing is known of a cluster that is only being connected to.
+        let _ = tokio::time::timeout(super::CONNECTING, around.cluster.connected()).await;
+        if let Err(reason) = around.cluster.check() {
+            return SchemaState::Failed(Trouble { message: reason, waiting_helps: true });
+        }
+        if let (Some(role), Some(file)) = (&wanted.role, &around.role_credentials) {
+            let login = super::Login { username: role.name.clone(), password: role.password.clone() };
+            if let Err(error) = files::write(file, &login.text()) {
+                let message = format!("the role's credentials cannot be put where they are tried: {error}");
+                return SchemaState::Failed(Trouble { message, waiting_helps: true });
+            }
+        }
+        let started = Instant::now();
+        let mut progress = |step: &Step| {
+            around.metrics.schema_step(step.action.name());
+            tracing::info!(dataset = %around.key.dataset, class = %around.key.class, step = step.action.name(), why = %step.why, "changing the schema");
+        };
+        let done = self.provisioner().apply(wanted, &mut progress).await;
+        let slices = match done {
+            Ok(done) => self.slices(wanted, done.notes).await,
+            Err(incomplete) => Err(trouble(&incomplete)),
+        };
+        match slices {
+            Ok(slices) => {
+                around.metrics.slices_ahead(&around.key.dataset, slices.newest_end, around.clock.now());
+                SchemaState::Ready(slices)
+            }
+            Err(trouble) => {
+                tracing::warn!(dataset = %around.key.dataset, class = %around.key.class, after = ?started.elapsed(), reason = %trouble.message, "the dataset is not as it is wanted");
+                SchemaState::Failed(trouble)
+            }
+        }
+    }
+
+    async fn remove(&self, namespace: &NamespaceName, wanted: &Wanted, is_last: bool) -> Removal {
+        let around = &self.surroundings;
+        if let Err(message) = around.cluster.check() {
+            return Removal::Failed(Trouble { message, waiting_helps: true });
+        }
+        let removed = self.removed(wanted, namespace, is_last).await;
+        match removed {
+            Ok(()) => Removal::Done,
+            Err(error) => {
+                tracing::warn!(dataset = %around.key.dataset, %namespace, %error, "not removed yet");
+                Removal::Failed(Trouble { message: error.to_string(), waiting_helps: error.is_retryable() })
+            }
+        }
+    }
+
+    async fn removed(&self, _: &Wanted, _: &NamespaceName, _: bool) -> Result<(), tallyman_counter::backend::cassandra::schema::Error> {
+        Ok(())
+    }
+
+    async fn slices(&self, wanted: &Wanted, notes: Vec<String>) -> Result<Slices, Trouble> {
+        let dataset = self.surroundings.cluster.dataset(&wanted.dataset.keyspace, &wanted.dataset.region);
+        let records = dataset.slices().await;
+        let records = records.map_err(|error| Trouble { message: error.to_string(), waiting_helps: true })?;
+        let mut slices = Slices { notes, ..Slices::default() };
+        for record in records.iter().filter(|record| record.state != SliceState::Dropped) {
+            match record.state {
+                SliceState::Closed => slices.closed += 1,
+                _ => slices.open += 1,
+            }
+            slices.oldest_start = Some(slices.oldest_start.map_or(record.start, |known| known.min(record.start)));
+            slices.newest_end = Some(slices.newest_end.map_or(record.end, |known| known.max(record.end)));
+        }
+        Ok(slices)
+    }
+
+    fn provisioner(&self) -> Provisioner {
+        let around = &self.surroundings;
+        Provisioner::new(around.cluster.clone(), around.clock.clone(), Some(around.permit.clone()))
+    }
+
+    fn tell(&self) {
+        // Nobody hears it once the controller is gone; then this task is too.
+        let _ = self.surroundings.changed.send(self.surroundings.key.clone());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        // Nothing that holds it panics half-way.
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn trouble(incomplete: &Incomplete) -> Trouble {
+    let waiting_helps = match incomplete {
+        Incomplete::Schema(error) => error.is_retryable(),
+        Incomplete::Slices { .. } | Incomplete::Unfinished { .. } => true,
+    };
+    Trouble { message: incomplete.to_string(), waiting_helps }
+}

@@ -1,0 +1,218 @@
+//! Leadership: a Lease that one operator holds, taken and renewed with a `resourceVersion` precondition, so that of two who
+//! try at once the API server lets one win.
+//!
+//! How long others wait is counted from when *they* saw the Lease change, by their own monotonic clock; a holder stops a good
+//! while earlier, by its own. Wall clocks, which may disagree, are written for people only. Before each change of a schema the
+//! Lease is looked at again ([`Permit`]): a process that was stopped for longer than its lease finds that out before it changes
+//! anything more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tallyman_counter::backend::cassandra::schema::ddl::Permit;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The Lease's name, in the operator's Kubernetes namespace.
+pub const LEASE: &str = "tallyman-operator";
+
+/// What a holder knows of its own lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Term {
+    /// Of the Lease as it was last written.
+    resource_version: String,
+    /// Until when it is ours whatever happens, by this process's clock.
+    until: Instant,
+}
+
+/// One candidate.
+#[derive(Clone)]
+pub struct Leadership {
+    leases: Api<Lease>,
+    identity: Arc<str>,
+    lease_duration: Duration,
+    term: Arc<watch::Sender<Option<Term>>>,
+}
+
+/// What a candidate saw of a Lease that another holds.
+struct Seen {
+    resource_version: String,
+    at: Instant,
+    /// How long its holder may go without renewing it.
+    lasts: Duration,
+}
+
+impl Leadership {
+    /// A candidate of this name, which no other may have.
+    #[must_use]
+    pub fn new(client: Client, kubernetes_namespace: &str, identity: &str, lease_duration: Duration) -> Self {
+        Self {
+            leases: Api::namespaced(client, kubernetes_namespace),
+            identity: identity.into(),
+            lease_duration,
+            term: Arc::new(watch::Sender::new(None)),
+        }
+    }
+
+    /// Whether the lease is held now, by what is known without asking.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.term.borrow().as_ref().is_some_and(|term| Instant::now() < term.until)
+    }
+
+    /// Waits until the lease is held.
+    pub async fn taken(&self) {
+        let mut term = self.term.subscribe();
+        // The sender lives as long as `self`.
+        let _ = term.wait_for(Option::is_some).await;
+    }
+
+    /// Waits until the lease is not held any more.
+    pub async fn lost(&self) {
+        let mut changes = self.term.subscribe();
+        loop {
+            let term = changes.borrow_and_update().clone();
+            let Some(term) = term else { return };
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(term.until) => return,
+            }
+        }
+    }
+
+    /// Takes the lease when it is free, and renews it. Ends never; dropped, it leaves the lease to run out, unless
+    /// [`Leadership::resign`] gives it up.
+    pub async fn campaign(&self) {
+        let mut seen: Option<Seen> = None;
+        let retry = self.lease_duration / 5;
+        loop {
+            match self.attempt(&mut seen).await {
+                Ok(()) => {}
+                Err(error) => tracing::warn!(%error, lease = LEASE, "the Lease could not be looked at or renewed"),
+            }
+            if !self.is_held() && self.term.send_replace(None).is_some() {
+                tracing::warn!(identity = %self.identity, "no longer the leader");
+            }
+            tokio::time::sleep(retry).await;
+        }
+    }
+
+    /// Gives the lease up, so that another need not wait for its end. To be called once nothing is under way any more.
+    pub async fn resign(&self) {
+        let Some(term) = self.term.send_replace(None) else { return };
+        let mut lease = self.written(None);
+        lease.metadata.resource_version = Some(term.resource_version);
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = None;
+        }
+        if let Err(error) = self.leases.replace(LEASE, &PostParams::default(), &lease).await {
+            tracing::debug!(%error, "the Lease could not be given up; it runs out");
+        }
+    }
+
+    async fn attempt(&self, seen: &mut Option<Seen>) -> kube::Result<()> {
+        // Before the request: from its end on would be too late by as long as it took.
+        let asked = Instant::now();
+        let Some(lease) = self.leases.get_opt(LEASE).await? else {
+            let lease = self.written(None);
+            return self.write(asked, self.leases.create(&PostParams::default(), &lease).await);
+        };
+        let resource_version = lease.metadata.resource_version.clone().unwrap_or_default();
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().filter(|holder| !holder.is_empty());
+        match holder {
+            // Also after a restart under the same name: who has it now is this process.
+            Some(holder) if *holder == *self.identity => {}
+            Some(_) => {
+                let now = Instant::now();
+                let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+                let known = match seen.take() {
+                    Some(known) if known.resource_version == resource_version => known,
+                    _ => Seen {
+                        resource_version: resource_version.clone(),
+                        at: now,
+                        lasts: lasts.map_or(self.lease_duration, Duration::from_secs),
+                    },
+                };
+                let is_over = now.duration_since(known.at) > known.lasts;
+                *seen = Some(known);
+                if !is_over {
+                    return Ok(());
+                }
+            }
+            None => {}
+        }
+        let mut renewed = self.written(Some(&spec));
+        renewed.metadata.resource_version = Some(resource_version);
+        let asked = Instant::now();
+        self.write(asked, self.leases.replace(LEASE, &PostParams::default(), &renewed).await)
+    }
+
+    /// What becomes of an answer to a write that was begun at `asked`.
+    fn write(&self, asked: Instant, answer: kube::Result<Lease>) -> kube::Result<()> {
+        match answer {
+            Ok(lease) => {
+                let term = Term {
+                    resource_version: lease.metadata.resource_version.unwrap_or_default(),
+                    // A third less than others wait: what was begun before the end has this long to arrive.
+                    until: asked + self.lease_duration * 2 / 3,
+                };
+                if self.term.send_replace(Some(term)).is_none() {
+                    tracing::info!(identity = %self.identity, "leading");
+                }
+                Ok(())
+            }
+            // Somebody else was quicker.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                self.term.send_replace(None);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The Lease as this candidate writes it over `before`.
+    fn written(&self, before: Option<&LeaseSpec>) -> Lease {
+        let now = Some(MicroTime(Timestamp::now()));
+        let is_renewal = before.is_some_and(|before| before.holder_identity.as_deref() == Some(&*self.identity));
+        let transitions = before.and_then(|before| before.lease_transitions).unwrap_or(0);
+        Lease {
+            metadata: ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.to_string()),
+                lease_duration_seconds: i32::try_from(self.lease_duration.as_secs().max(1)).ok(),
+                acquire_time: if is_renewal { before.and_then(|before| before.acquire_time.clone()) } else { now.clone() },
+                renew_time: now,
+                lease_transitions: Some(if is_renewal || before.is_none() { transitions } else { transitions + 1 }),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Permit for Leadership {
+    async fn may_change_schema(&self) -> Result<(), String> {
+        let term = self.term.borrow().clone();
+        let Some(term) = term.filter(|term| Instant::now() < term.until) else {
+            return Err("this operator is not the leader".to_owned());
+        };
+        // A renewal of our own may come in between; the name is what counts.
+        let lease = tokio::time::timeout_at(term.until, self.leases.get(LEASE)).await;
+        let lease = lease.map_err(|_| "the lease ran out while it was looked at".to_owned())?;
+        let lease = lease.map_err(|error| format!("whether this operator still leads is not known: {error}"))?;
+        let holder = lease.spec.and_then(|spec| spec.holder_identity);
+        if holder.as_deref() != Some(&*self.identity) {
+            self.term.send_replace(None);
+            return Err(format!("the leader is {} by now", holder.as_deref().unwrap_or("nobody")));
+        }
+        // The answer may have taken its time.
+        if self.is_held() { Ok(()) } else { Err("the lease has run out".to_owned()) }
+    }
+}
