@@ -162,4 +162,16 @@ mod tests {
         assert!(!is_new_enough(""));
         assert!(!is_new_enough("devel +abc"));
     }
+
+    #[test]
+    #[ignore = "fetches Go: cargo xtask test"]
+    fn a_go_of_our_own_is_fetched_and_builds_programs() {
+        let go = fetched().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("main.go"), "package main\nfunc main() { println(\"well\") }\n").unwrap();
+        let mut command = Command::new(go);
+        command.args(["run", "main.go"]).current_dir(folder.path()).env("GOTOOLCHAIN", "local").env("GOFLAGS", "");
+        let output = command.env("CGO_ENABLED", "0").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "well\n");
+    }
 }

@@ -67,6 +67,20 @@ pub(crate) fn judge() -> Result<PathBuf> {
     Ok(folder.join("judge"))
 }
 
+/// Gets all that tests of clusters need, so that none of them waits for it.
+///
+/// # Errors
+/// Whatever keeps it from being installed or built.
+pub fn install() -> Result<()> {
+    etcd()?;
+    for version in Version::ALL {
+        kubernetes(version)?;
+    }
+    helm()?;
+    judge()?;
+    Ok(())
+}
+
 /// The folders that hold `kubectl` and `helm`, for the path of a program that uses a cluster.
 ///
 /// # Errors

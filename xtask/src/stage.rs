@@ -23,6 +23,8 @@ pub enum Action {
     Cargo { arguments: &'static [&'static str], variables: &'static [(&'static str, &'static str)] },
     /// Debian packages that later stages need.
     Install(&'static [debian::Package]),
+    /// Kubernetes and its tools, which later stages need; built once, in minutes.
+    InstallKubernetes,
     /// The checks of [`tidy`].
     Tidy,
     /// Whether the files of [`generated`] are current.
@@ -127,6 +129,10 @@ fn run(action: &Action, more: &[(&'static str, String)]) -> Result<Outcome> {
         }
         Action::Install(packages) => {
             debian::install(packages)?;
+            Ok(Outcome::of_check(true))
+        }
+        Action::InstallKubernetes => {
+            tallyman_cluster::install()?;
             Ok(Outcome::of_check(true))
         }
         Action::Tidy => tidy::check(".".as_ref()).map(Outcome::of_check),

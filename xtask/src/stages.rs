@@ -107,6 +107,7 @@ pub const FULL: &[Stage] = &[
     DOC_STAGE,
     DENY_STAGE,
     Stage { name: "servers", action: Action::Install(PACKAGES), servers: None },
+    Stage { name: "Kubernetes", action: Action::InstallKubernetes, servers: None },
     on(nodes(1), cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)])),
     on(nodes(3), cargo("three Cassandra nodes", TEST_CASSANDRA)),
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),

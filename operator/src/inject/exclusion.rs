@@ -76,7 +76,8 @@ pub(super) fn reason(metadata: &ObjectMeta, spec: &PodSpec) -> Option<SkipReason
 }
 
 fn is_static(metadata: &ObjectMeta) -> bool {
-    let mirror = |annotations: &std::collections::BTreeMap<_, _>| annotations.contains_key("kubernetes.io/config.mirror");
+    let mirror =
+        |annotations: &std::collections::BTreeMap<_, _>| annotations.contains_key("kubernetes.io/config.mirror");
     metadata.annotations.as_ref().is_some_and(mirror)
         || metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Node")
 }

@@ -205,13 +205,18 @@ fn yes_or_no(name: &str, value: &str) -> Result<bool, Refusal> {
 fn cpu(name: &str, value: &str) -> Result<Cpu, Refusal> {
     let found = millicores(value).filter(|millicores| (1..=MILLICORES_MAX).contains(millicores));
     found.map(|millicores| Cpu { millicores }).ok_or_else(|| {
-        refused(name, value, format!("is not an amount of CPU such as 250m, 1 or 1.5, from 1m to {}", MILLICORES_MAX / 1000))
+        refused(
+            name,
+            value,
+            format!("is not an amount of CPU such as 250m, 1 or 1.5, from 1m to {}", MILLICORES_MAX / 1000),
+        )
     })
 }
 
 /// `250m`, `2`, `1.5`: no more than three digits after the point.
 fn millicores(text: &str) -> Option<u64> {
-    let number = |text: &str| (text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?;
+    let number =
+        |text: &str| (text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?;
     if let Some(thousandths) = text.strip_suffix('m') {
         return number(thousandths);
     }
@@ -236,7 +241,8 @@ fn memory(value: &str) -> Result<tallyman_crds::Quantity, Refusal> {
 fn unknown(metadata: &ObjectMeta) -> Vec<String> {
     let names = metadata.annotations.iter().flatten().map(|(name, _)| name);
     let about_sidecar = names.filter(|name| name.starts_with("tallyman.dev/sidecar-"));
-    let unknown = about_sidecar.filter(|name| !KNOWN.iter().any(|known| name.strip_prefix("tallyman.dev/") == Some(known)));
+    let unknown =
+        about_sidecar.filter(|name| !KNOWN.iter().any(|known| name.strip_prefix("tallyman.dev/") == Some(known)));
     unknown
         .map(|name| format!("annotation {name} is not known and does nothing; known are {}", KNOWN.join(", ")))
         .collect()
@@ -313,10 +319,14 @@ mod tests {
 
     #[test]
     fn cpu_is_read_as_kubernetes_reads_it_and_written_as_it_writes_it() {
-        for (text, written) in [("250m", "250m"), ("1", "1"), ("1.5", "1500m"), ("0.25", "250m"), ("2000m", "2"), ("64", "64")] {
+        for (text, written) in
+            [("250m", "250m"), ("1", "1"), ("1.5", "1500m"), ("0.25", "250m"), ("2000m", "2"), ("64", "64")]
+        {
             assert_eq!(cpu(CPU, text).unwrap().to_string(), written);
         }
-        for text in ["", "m", "0", "0m", "64001m", "65", "-1", "1.", ".5", "1.2345", "1e3", "1 ", "99999999999999999999"] {
+        for text in
+            ["", "m", "0", "0m", "64001m", "65", "-1", "1.", ".5", "1.2345", "1e3", "1 ", "99999999999999999999"]
+        {
             let message = cpu(CPU, text).unwrap_err().to_string();
             assert!(message.contains("tallyman.dev/sidecar-cpu") && message.contains("250m"), "{message}");
         }

@@ -178,11 +178,7 @@ fn volumes(request: &Request) -> [Volume; 3] {
     });
     // All keys: which dataset a namespace belongs to is not known here.
     let secrets = request.counter_namespaces.iter().map(|namespace| VolumeProjection {
-        secret: Some(SecretProjection {
-            name: names::sidecar_secret(namespace),
-            items: None,
-            optional: Some(true),
-        }),
+        secret: Some(SecretProjection { name: names::sidecar_secret(namespace), items: None, optional: Some(true) }),
         ..VolumeProjection::default()
     });
     [
