@@ -27,11 +27,17 @@ pub struct Reading {
 pub async fn last_rollup(dataset: &Dataset, cache: Option<&dyn RollupCache>, counter: &CounterKey) -> Result<Reading> {
     if let Some(cache) = cache {
         match tokio::time::timeout(CACHE_TIMEOUT, cache.get(counter)).await {
-            Ok(Ok(Some(checkpoint))) => {
+            // One of a namespace that was deleted since is none.
+            Ok(Ok(Some(checkpoint)))
+                if dataset
+                    .rollups
+                    .removed_until(&counter.namespace)
+                    .is_some_and(|until| checkpoint.last_rollup_ts > until) =>
+            {
                 let (count, as_of) = (checkpoint.last_rollup_count, checkpoint.last_rollup_ts);
                 return Ok(Reading { count, as_of, written: true });
             }
-            Ok(Ok(None)) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::debug!(%counter, %error, "the cache does not answer"),
             Err(_) => tracing::debug!(%counter, "the cache does not answer in time"),
         }

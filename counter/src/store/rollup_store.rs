@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Result;
-use crate::model::{Checkpoint, CounterKey, Timestamp};
+use crate::model::{Checkpoint, CounterKey, NamespaceName, Timestamp};
 
 /// What is known of a counter. Each part has its own merge rule, so that writers never need to read first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,4 +91,11 @@ pub trait RollupStore: Send + Sync + 'static {
     /// # Errors
     /// When a page cannot be read whole.
     async fn list(&self, share: Share, from: Option<Cursor>, limit: usize) -> Result<RowPage>;
+
+    /// Up to when nothing of the namespace counts, because it was deleted and created again: a checkpoint that a cache remembers from
+    /// before is none. `None` while it is not known; [`Timestamp::MIN`] for one that was never deleted. Rows that are read
+    /// and listed are without what is at or before it.
+    fn removed_until(&self, _namespace: &NamespaceName) -> Option<Timestamp> {
+        Some(Timestamp::MIN)
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Cluster;
 use super::schema::ddl::{Ddl, Permit};
+use super::schema::floors::Floors;
 use super::statements::Statements;
 use super::writer::{WriteStatistics, Writer};
 use crate::store;
@@ -17,6 +18,7 @@ pub struct Dataset {
     pub(super) region: Arc<str>,
     pub(super) statements: Arc<Statements>,
     pub(super) writer: Arc<Writer>,
+    pub(super) floors: Arc<Floors>,
     permit: Option<Arc<dyn Permit>>,
 }
 
@@ -40,6 +42,7 @@ impl Dataset {
             region: region.into(),
             statements,
             writer: Arc::new(writer),
+            floors: Arc::default(),
             permit: None,
         }
     }

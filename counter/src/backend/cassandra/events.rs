@@ -80,7 +80,10 @@ impl EventStore for Dataset {
     }
 
     async fn slices(&self) -> Result<Vec<SliceRecord>> {
-        Ok(slices::read(&*self.cluster.session()?, &self.keyspace, &self.region).await?)
+        let session = self.cluster.session()?;
+        // Often enough that no row has to wait for them.
+        self.floors.refresh(&session, &self.keyspace).await?;
+        Ok(slices::read(&session, &self.keyspace, &self.region).await?)
     }
 
     async fn create_slice(&self, record: SliceRecord) -> Result<()> {

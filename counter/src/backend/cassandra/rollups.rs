@@ -46,6 +46,7 @@ impl RollupStore for Dataset {
 
     async fn read(&self, counter: &CounterKey) -> Result<Option<RollupRow>> {
         let session = self.cluster.session()?;
+        self.floors.be_current(&session, &self.keyspace).await?;
         let statements = self.statements.rows(&session).await?;
         let key = (counter.namespace.as_str(), counter.name.as_str(), &*self.region);
         let answer = match session.execute_unpaged(&statements.read, key).await {
@@ -55,7 +56,7 @@ impl RollupStore for Dataset {
         let damaged = |error: &dyn std::fmt::Display| error::damaged("a rollup row", error);
         let rows = answer.into_rows_result().map_err(|error| damaged(&error))?;
         match rows.maybe_first_row::<Cells<'_>>().map_err(|error| damaged(&error))? {
-            Some(cells) => row_of((key.0, key.1), cells),
+            Some(cells) => Ok(row_of((key.0, key.1), cells)?.and_then(|row| self.floors.above(key.0, row))),
             None => Ok(None),
         }
     }
@@ -70,6 +71,7 @@ impl RollupStore for Dataset {
     /// it holds for any coordinator and any later session.
     async fn list(&self, share: Share, from: Option<Cursor>, limit: usize) -> Result<RowPage> {
         let session = self.cluster.session()?;
+        self.floors.be_current(&session, &self.keyspace).await?;
         let mut statement = self.statements.rows(&session).await?.list.clone();
         statement.set_page_size(i32::try_from(limit.max(1)).unwrap_or(i32::MAX));
         let state = from.map_or_else(PagingState::start, |cursor| PagingState::new_from_raw_bytes(cursor.0));
@@ -88,11 +90,16 @@ impl RollupStore for Dataset {
             if region != &*self.region {
                 continue;
             }
-            if let Some(row) = row_of((namespace, name), (checkpoint, last_write_ts, first_write_ts))? {
+            let row = row_of((namespace, name), (checkpoint, last_write_ts, first_write_ts))?;
+            if let Some(row) = row.and_then(|row| self.floors.above(namespace, row)) {
                 rows.push((counter_of(namespace, name)?, row));
             }
         }
         Ok(RowPage { rows, next: cursor_of(next) })
+    }
+
+    fn removed_until(&self, namespace: &NamespaceName) -> Option<Timestamp> {
+        self.floors.removed_until(namespace)
     }
 }
 

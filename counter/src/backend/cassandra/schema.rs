@@ -2,7 +2,8 @@
 //!
 //! Pure: [`cql`], [`tables`], [`datasets`] (from documents to what is wanted), [`plan`]. They touch nothing and know no driver
 //! but for its values. With a session: [`ddl`] (runs one schema change at a time, the cluster's nodes agreeing before and after),
-//! [`read`] (what is there), `first` (rows that the first one inserts), [`slices`] (records and tables of slices), [`provision`] (carries a plan out).
+//! [`read`] (what is there), `first` (rows that the first one inserts), [`floors`] (up to when nothing of a deleted namespace
+//! counts), [`removal`] (what is deleted), [`slices`] (records and tables of slices), [`provision`] (carries a plan out).
 //!
 //! Rules that hold throughout:
 //! - Only what is missing is created, and only what Tallyman created is used or dropped: its tables carry a comment that begins
@@ -16,11 +17,13 @@ pub mod datasets;
 pub mod ddl;
 mod error;
 mod first;
+pub mod floors;
 mod patience;
 pub mod plan;
 pub mod provision;
 mod query;
 pub mod read;
+pub mod removal;
 pub mod roles;
 pub mod slices;
 pub mod tables;

@@ -92,10 +92,11 @@ impl Error {
     /// Whether the same may succeed later without anybody's doing.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Timeout { .. } | Self::Unavailable { .. } | Self::InPieces { .. } | Self::NoAgreement { .. }
-        )
+        match self {
+            Self::Timeout { .. } | Self::Unavailable { .. } | Self::InPieces { .. } | Self::NoAgreement { .. } => true,
+            Self::Refused(refusal) => refusal.is_temporary(),
+            _ => false,
+        }
     }
 
     pub(super) fn of_execution(doing: &str, error: &ExecutionError) -> Self {

@@ -9,7 +9,7 @@ use std::fmt;
 use super::cql::{self, Cql};
 use super::datasets::Requested;
 use super::tables::{FoundTable, KnownOptions, OWNER, Table};
-use crate::model::{SliceRecord, SliceState, Timestamp};
+use crate::model::{NamespaceName, SliceRecord, SliceSettings, SliceState, Timestamp};
 use crate::retention::Ahead;
 
 pub use role::{FoundRole, Permission, Role};
@@ -43,6 +43,8 @@ pub struct Found {
     pub known: KnownOptions,
     /// Whom the dataset belongs to.
     pub owner: Option<String>,
+    /// Up to when nothing counts of namespaces that were deleted.
+    pub floors: BTreeMap<String, Timestamp>,
     /// The slice records of each region, in order.
     pub slices: BTreeMap<String, Vec<SliceRecord>>,
     /// The role that is wanted, as it is there.
@@ -58,6 +60,7 @@ impl Found {
             tables: BTreeMap::new(),
             known: KnownOptions::CASSANDRA_5,
             owner: None,
+            floors: BTreeMap::new(),
             slices: BTreeMap::new(),
             role: FoundRole::Absent,
         }
@@ -87,8 +90,12 @@ pub enum Action {
         /// Its new state.
         state: SliceState,
     },
-    /// Drops the events table of a slice that is recorded as dropped.
+    /// Drops the events table of a slice that is recorded as dropped, or a table of a dataset that is removed.
     DropTable(Table),
+    /// Drops the dataset's role.
+    DropRole,
+    /// Drops the keyspace, with all that is in it.
+    DropKeyspace,
 }
 
 impl Action {
@@ -104,6 +111,8 @@ impl Action {
             Self::MoveSlice { state: SliceState::Dropped, .. } => "record_slice_dropped",
             Self::MoveSlice { .. } => "close_slice",
             Self::DropTable(_) => "drop_table",
+            Self::DropRole => "drop_role",
+            Self::DropKeyspace => "drop_keyspace",
         }
     }
 }
@@ -178,6 +187,34 @@ pub enum Refusal {
         /// Who claims it.
         claimant: Option<String>,
     },
+    /// The dataset belongs to nobody, and so not to whoever wants to remove something of it.
+    #[error("nothing of dataset {dataset} is removed: nobody has claimed it, and {claimant:?} did not create it")]
+    OwnedByNobody {
+        /// The dataset.
+        dataset: String,
+        /// Who wants to remove it.
+        claimant: Option<String>,
+    },
+    /// The namespace is to be removed, and is wanted.
+    #[error("namespace {namespace} of dataset {dataset} is not removed: it is among those that are wanted")]
+    StillWanted {
+        /// The dataset.
+        dataset: String,
+        /// The namespace.
+        namespace: NamespaceName,
+    },
+    /// The namespace was deleted a moment ago. To be tried again.
+    #[error(
+        "namespace {namespace} of dataset {dataset} was deleted and cannot be used again before {until}: until then something may be acknowledged that was counted before"
+    )]
+    RemovedJustNow {
+        /// The dataset.
+        dataset: String,
+        /// The namespace.
+        namespace: NamespaceName,
+        /// From when on it can.
+        until: Timestamp,
+    },
     /// The dataset has another region.
     #[error(
         "dataset {dataset} is not touched: its region is {found:?}, not {wanted:?}, and a dataset's region never changes"
@@ -215,6 +252,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether time alone will change it.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::RemovedJustNow { .. })
+    }
+
     pub(super) fn foreign_table(table: &Table, differs: String) -> Self {
         Self::ForeignTable { keyspace: table.keyspace.clone(), table: table.name.clone(), differs }
     }
@@ -252,8 +295,11 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Refu
     keyspace(wanted, found, &mut plan)?;
     let keyspace = &wanted.dataset.keyspace;
     // The owner's table first: it marks the keyspace as ours, and nothing else is created in somebody else's.
-    table(Table::owner(keyspace), "records whom the dataset belongs to", found, &mut plan)?;
+    let owners =
+        if found.replication.is_none() { Table::owner_with_keyspace(keyspace) } else { Table::owner(keyspace) };
+    table(owners, "records whom the dataset belongs to", found, &mut plan)?;
     owner(wanted, found, &mut plan)?;
+    floors(wanted, found, now)?;
     table(Table::rollup(keyspace), "holds the counters' checkpoints", found, &mut plan)?;
     table(Table::slices(keyspace), "holds the slices' settings and states", found, &mut plan)?;
     role::plan(wanted, found, &mut plan)?;
@@ -373,6 +419,25 @@ fn owner(wanted: &Wanted, found: &Found, plan: &mut Plan) -> Result<(), Refusal>
         }
         _ => Ok(()),
     }
+}
+
+/// A name that was deleted is not used again before the boundary has passed its floor.
+fn floors(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<(), Refusal> {
+    for namespace in &wanted.dataset.namespaces {
+        let Some(floor) = found.floors.get(namespace.as_str()) else { continue };
+        let until = super::floors::until(*floor, settings(wanted, found));
+        if now < until {
+            let dataset = wanted.dataset.keyspace.clone();
+            return Err(Refusal::RemovedJustNow { dataset, namespace: namespace.clone(), until });
+        }
+    }
+    Ok(())
+}
+
+/// The settings of all slices of a dataset, and of the next one.
+pub(super) fn settings<'a>(wanted: &'a Wanted, found: &'a Found) -> impl Iterator<Item = &'a SliceSettings> {
+    let recorded = found.slices.values().flatten().map(|record| &record.settings);
+    recorded.chain([&wanted.dataset.time_partition.settings])
 }
 
 /// The statement that records whom a dataset belongs to, unless it belongs to somebody.

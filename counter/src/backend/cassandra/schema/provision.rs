@@ -13,7 +13,7 @@ use super::{Error, Result, first, read, roles};
 use crate::backend::cassandra::Cluster;
 use crate::clock::Clock;
 use crate::dataset::Dataset;
-use crate::model::SliceState;
+use crate::model::{NamespaceName, SliceState, Timestamp};
 use crate::retention;
 use crate::store::{self, EventStore};
 
@@ -57,8 +57,8 @@ pub struct Done {
 
 /// Provisions the datasets of a cluster, logged in as who may.
 pub struct Provisioner {
-    cluster: Cluster,
-    clock: Arc<dyn Clock>,
+    pub(super) cluster: Cluster,
+    pub(super) clock: Arc<dyn Clock>,
     permit: Option<Arc<dyn Permit>>,
 }
 
@@ -93,7 +93,14 @@ impl Provisioner {
     pub async fn plan(&self, wanted: &Wanted) -> Result<Plan> {
         let ddl = self.ddl().map_err(unavailable)?;
         let found = read::found(ddl.session(), wanted, self.password_is_right(wanted)).await?;
-        Ok(plan(wanted, &found, self.clock.now())?)
+        let was_removed = |namespace: &NamespaceName| found.floors.contains_key(namespace.as_str());
+        // Whether a name may be used again is not for a clock to say that may be wrong.
+        let now = if wanted.dataset.namespaces.iter().any(was_removed) {
+            self.trusted_now(wanted).await?
+        } else {
+            self.clock.now()
+        };
+        Ok(plan(wanted, &found, now)?)
     }
 
     /// Brings a dataset to what is wanted; `progress` is told of each step before it is carried out.
@@ -162,12 +169,25 @@ impl Provisioner {
         Ok(report)
     }
 
+    /// The time, by a clock that was held against the cluster's.
+    pub(super) async fn trusted_now(&self, wanted: &Wanted) -> Result<Timestamp> {
+        let unknown = |reason| Error::Unavailable { doing: "tell the time".to_owned(), reason };
+        let requested = &wanted.dataset;
+        let handle = Arc::new(self.cluster.dataset(&requested.keyspace, &requested.region));
+        let dataset = Dataset::new(requested.keyspace.clone(), handle.clone(), handle, self.clock.clone());
+        let refreshed = repeated(store::Error::is_retryable, || dataset.refresh()).await;
+        refreshed.map_err(|error| unknown(error.to_string()))?;
+        let next = requested.time_partition.settings.max_clock_skew;
+        let skew = dataset.slices().max_clock_skew().unwrap_or(next);
+        dataset.clock.now(skew).map_err(|untrusted| unknown(untrusted.to_string()))
+    }
+
     async fn password_is_right(&self, wanted: &Wanted) -> Result<bool> {
         let dataset = &wanted.dataset;
         roles::password_is_right(&dataset.reach(dataset.credentials_file.clone())).await
     }
 
-    fn ddl(&self) -> store::Result<Ddl> {
+    pub(super) fn ddl(&self) -> store::Result<Ddl> {
         let ddl = Ddl::new(self.cluster.session()?);
         Ok(match &self.permit {
             Some(permit) => ddl.with_permit(permit.clone()),
@@ -181,7 +201,7 @@ async fn kept_fresh(dataset: &Dataset) -> Infallible {
     std::future::pending().await
 }
 
-fn unavailable(error: store::Error) -> Error {
+pub(super) fn unavailable(error: store::Error) -> Error {
     Error::Unavailable { doing: "read the schema".to_owned(), reason: error.to_string() }
 }
 
@@ -204,8 +224,12 @@ pub async fn carry_out(ddl: &Ddl, wanted: &Wanted, step: &Step) -> Result<()> {
         Action::CreateTable(table) => ddl.create_table(table).await.map(drop),
         Action::Claim { owner } => claim(ddl, keyspace, owner, step).await,
         Action::ChangeRole => ddl.run(&format!("change the role of {keyspace}"), &step.cql).await,
-        // They come after the sweep that shows that no count is lost.
-        Action::RecordSlice(_) | Action::MoveSlice { .. } | Action::DropTable(_) => Ok(()),
+        // Slices come after the sweep that shows that no count is lost; removals are not provisioning.
+        Action::RecordSlice(_)
+        | Action::MoveSlice { .. }
+        | Action::DropTable(_)
+        | Action::DropRole
+        | Action::DropKeyspace => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::response::query_result::{QueryResult, QueryRowsResult};
@@ -58,12 +58,24 @@ pub async fn all_rows<R>(session: &Session, doing: &str, statement: Statement) -
 where
     R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + 'static,
 {
+    row_stream(session, doing, statement).await?.try_collect().await
+}
+
+/// The rows of an answer of any length, a page at a time.
+pub async fn row_stream<'a, R>(
+    session: &Session,
+    doing: &'a str,
+    statement: Statement,
+) -> Result<impl Stream<Item = Result<R>> + use<'a, R>>
+where
+    R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + 'static,
+{
     let pager = session.query_iter(statement, ()).await.map_err(|error| Error::of_pager(doing, &error))?;
     let rows = pager.rows_stream::<R>().map_err(|error| unreadable(doing, error))?;
-    rows.try_collect().await.map_err(|error| match error {
+    Ok(rows.map_err(move |error| match error {
         scylla::errors::NextRowError::NextPageError(error) => Error::of_page(doing, &error),
         error => unreadable(doing, error),
-    })
+    }))
 }
 
 /// A row by the names of its columns, for answers whose columns differ from version to version.

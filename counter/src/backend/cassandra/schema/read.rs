@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::cql;
 use super::patience::repeated;
 use super::plan::{Found, FoundRole, Wanted};
-use super::tables::{Column, FoundTable, KnownOptions, OWNER, Order, Part, SLICES};
-use super::{Error, Result, query, roles, slices};
+use super::tables::{Column, FoundTable, KnownOptions, OWNER, Order, Part, REMOVED, SLICES};
+use super::{Error, Result, floors, query, roles, slices};
 
 /// Everything that a plan for `wanted` looks at. `password_is_right`: whether the role that is wanted can log in with the password
 /// that is wanted, which only trying tells; it is not tried where there is no such role.
@@ -28,7 +28,7 @@ pub async fn found(
     let tables = tables(session, keyspace).await?;
     // Rows are read only from tables that say they are ours; the plan refuses others.
     let ours = |name: &str| tables.get(name).is_some_and(FoundTable::is_marked);
-    let (mut owned_by, mut slices) = (None, BTreeMap::new());
+    let (mut owned_by, mut slices, mut floors) = (None, BTreeMap::new(), BTreeMap::new());
     if ours(OWNER) {
         usable(session, keyspace, OWNER).await?;
         owned_by = owner(session, keyspace, Consistency::LocalQuorum).await?;
@@ -37,13 +37,17 @@ pub async fn found(
         usable(session, keyspace, SLICES).await?;
         slices = slices::read_regions(session, keyspace).await?;
     }
+    if ours(REMOVED) {
+        usable(session, keyspace, REMOVED).await?;
+        floors = floors::read(session, keyspace).await?;
+    }
     let role = match &wanted.role {
         // Others are not ours to change, whatever they are.
         Some(role) if role.is_of(keyspace) => roles::found(session, role, password_is_right).await?,
         _ => FoundRole::Absent,
     };
     let known = known_options(session).await?;
-    Ok(Found { replication, tables, known, owner: owned_by, slices, role })
+    Ok(Found { replication, tables, known, owner: owned_by, floors, slices, role })
 }
 
 /// Nodes per datacenter, as the cluster counts them.

@@ -15,8 +15,12 @@ pub const MARK: &str = "tallyman ";
 pub const ROLLUP: &str = "rollup";
 /// Slice records, a partition per region.
 pub const SLICES: &str = "slices";
+/// What the comment of the owner's table ends in where its keyspace was created with it.
+const KEYSPACE_CREATED: &str = "; its keyspace was created with it";
 /// Whom the dataset belongs to: at most one row.
 pub const OWNER: &str = "dataset_owner";
+/// Which namespaces were deleted, and up to when nothing of theirs counts. Created with the first deletion.
+pub const REMOVED: &str = "removed_namespaces";
 /// How events are laid out in the tables that this version creates and reads.
 pub const EVENTS_FORMAT: i32 = 1;
 const EVENTS_PREFIX: &str = "events_";
@@ -151,6 +155,12 @@ impl FoundTable {
     pub fn is_marked(&self) -> bool {
         self.comment.starts_with(MARK)
     }
+
+    /// Whether it is the owner's table of a dataset whose keyspace Tallyman created.
+    #[must_use]
+    pub fn has_created_keyspace(&self) -> bool {
+        self.is_marked() && self.comment.ends_with(KEYSPACE_CREATED)
+    }
 }
 
 impl Table {
@@ -195,6 +205,21 @@ impl Table {
     pub fn owner(keyspace: &str) -> Self {
         let columns = [("dataset", "text", Part::Partition(0)), ("owner", "text", Part::Regular)];
         Self::new(keyspace, OWNER, &columns, "tallyman owner, layout 1: whom the dataset belongs to", small())
+    }
+
+    /// The same in a keyspace that Tallyman created: whoever removes the dataset learns from its comment that the keyspace goes with it.
+    #[must_use]
+    pub fn owner_with_keyspace(keyspace: &str) -> Self {
+        let comment = "tallyman owner, layout 1: whom the dataset belongs to; its keyspace was created with it";
+        Self { comment, ..Self::owner(keyspace) }
+    }
+
+    /// The table of namespaces that were deleted.
+    #[must_use]
+    pub fn removed(keyspace: &str) -> Self {
+        let columns = [("namespace", "text", Part::Partition(0)), ("floor_us", "bigint", Part::Regular)];
+        let comment = "tallyman removed namespaces, layout 1: up to when nothing of them counts";
+        Self::new(keyspace, REMOVED, &columns, comment, small())
     }
 
     /// The events table of the slice from `start` to `end`. No TTL: an event lives until its slice is dropped, which the sweep
@@ -451,6 +476,8 @@ mod tests {
             Table::rollup("plays"),
             Table::slices("plays"),
             Table::owner("plays"),
+            Table::owner_with_keyspace("plays"),
+            Table::removed("plays"),
             Table::events("plays", at(0), at(86_400)),
         ] {
             assert_eq!(table.differs(&found(&table)), None);

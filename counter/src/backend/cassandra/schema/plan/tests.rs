@@ -70,6 +70,8 @@ fn carried_out(wanted: &Wanted, found: &Found, plan: &Plan) -> Found {
                 records.iter_mut().find(|record| record.start == *start).unwrap().state = *state;
             }
             Action::DropTable(table) => drop(found.tables.remove(&table.name).unwrap()),
+            Action::DropRole => found.role = FoundRole::Absent,
+            Action::DropKeyspace => (found.replication, found.tables, found.owner) = (None, BTreeMap::new(), None),
         }
     }
     found
@@ -333,4 +335,87 @@ fn nothing_about_roles_is_done_where_none_is_wanted() {
     wanted.role = None;
     found.role = FoundRole::Absent;
     assert_eq!(plan(&wanted, &found, noon()).unwrap(), Plan::default());
+}
+
+#[test]
+fn a_name_that_was_deleted_waits_until_the_boundary_has_passed_its_floor_and_others_do_not() {
+    let (wanted, mut found) = provisioned();
+    let floor = noon().plus(Duration::from_secs(30));
+    found.floors.insert("another".to_owned(), floor);
+    assert!(plan(&wanted, &found, noon()).is_ok());
+    found.floors.insert("video-plays".to_owned(), floor);
+    // 5 s, 2 s and 1 s after it.
+    let free = floor.plus(Duration::from_secs(8));
+    let refused = plan(&wanted, &found, free).unwrap_err();
+    assert!(refused.is_temporary() && refused.to_string().contains("video-plays"), "{refused}");
+    let Refusal::RemovedJustNow { until, .. } = refused else { panic!("{refused}") };
+    assert_eq!(until.previous(), free);
+    assert!(plan(&wanted, &found, until).is_ok());
+    // A slice that takes events for longer holds it back for longer.
+    found.slices.get_mut("dc1").unwrap()[0].settings.accept_limit = Duration::from_secs(60);
+    assert!(plan(&wanted, &found, until).is_err());
+}
+
+mod removal {
+    use super::super::super::removal::{DatasetRemoval, plan_dataset};
+    use super::*;
+
+    fn listed(removal: &DatasetRemoval) -> String {
+        let steps =
+            removal.steps.iter().map(|step| format!("-- {}: {}\n{};\n", step.action.name(), step.why, step.cql));
+        steps.chain(removal.notes.iter().map(|note| format!("-- note: {note}\n"))).collect()
+    }
+
+    #[test]
+    fn a_keyspace_that_was_created_goes_whole_and_its_role_before_it() {
+        let (wanted, found) = provisioned();
+        golden("removed_dataset_and_keyspace.cql", &listed(&plan_dataset(&wanted, &found).unwrap()));
+    }
+
+    #[test]
+    fn out_of_another_keyspace_go_our_tables_the_owners_last() {
+        let (wanted, mut found) = provisioned();
+        found.tables.insert(OWNER.to_owned(), there(&Table::owner("plays")));
+        found.tables.insert("removed_namespaces".to_owned(), there(&Table::removed("plays")));
+        golden("removed_dataset.cql", &listed(&plan_dataset(&wanted, &found).unwrap()));
+
+        let (wanted, mut found) = provisioned();
+        let theirs = FoundTable { comment: "mine".to_owned(), ..there(&Table::rollup("plays")) };
+        found.tables.insert("theirs".to_owned(), theirs);
+        let removal = plan_dataset(&wanted, &found).unwrap();
+        assert!(removal.steps.iter().all(|step| step.action != Action::DropKeyspace));
+        assert!(removal.notes[0].contains("theirs"), "{:?}", removal.notes);
+    }
+
+    #[test]
+    fn a_removal_that_is_cut_short_anywhere_goes_on_and_finishes_and_is_its_owners_all_the_time() {
+        for created in [true, false] {
+            let (wanted, mut whole) = provisioned();
+            if !created {
+                whole.tables.insert(OWNER.to_owned(), there(&Table::owner("plays")));
+            }
+            let all = plan_dataset(&wanted, &whole).unwrap().steps;
+            for cut in 0..=all.len() {
+                let steps = Plan { provisioning: all[..cut].to_vec(), ..Plan::default() };
+                let mut found = carried_out(&wanted, &whole, &steps);
+                if !found.tables.contains_key(OWNER) {
+                    found.owner = None;
+                }
+                let rest = plan_dataset(&wanted, &found).unwrap().steps;
+                assert_eq!(rest, all[cut..], "cut after {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_anothers_or_nobodys_is_not_removed() {
+        let (wanted, found) = provisioned();
+        let another = Wanted { owner: Some("another".to_owned()), ..wanted.clone() };
+        assert!(matches!(plan_dataset(&another, &found), Err(Refusal::OwnedByAnother { .. })));
+        let unclaimed = Found { owner: None, ..found };
+        assert!(matches!(plan_dataset(&wanted, &unclaimed), Err(Refusal::OwnedByNobody { .. })));
+        assert_eq!(plan_dataset(&wanted, &Found::nothing()), Ok(DatasetRemoval::default()));
+        let somebody_elses = Wanted { owner: None, ..wanted };
+        assert!(matches!(plan_dataset(&somebody_elses, &unclaimed), Err(Refusal::OwnedByNobody { .. })));
+    }
 }
