@@ -23,6 +23,7 @@ use crate::model::{NamespaceName, SliceSettings};
 
 pub use directory::Directory;
 pub use invalid::InvalidDocument;
+pub use parse::{RESERVED_DATASETS, RESERVED_WORDS};
 pub use reconcile::{Change, Contents, Loaded, Problem};
 
 /// A checked namespace configuration.

@@ -29,6 +29,12 @@ use crate::resources::Resources;
     printcolumn(name = "Default", type_ = "boolean", json_path = ".spec.default"),
     printcolumn(name = "Datacenter", type_ = "string", json_path = ".spec.cassandra.localDatacenter"),
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
+    ),
     printcolumn(name = "Contact-Points", type_ = "string", json_path = ".spec.cassandra.contactPoints", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -132,15 +138,15 @@ pub struct MemcachedReplica {
 pub struct Images {
     /// Image of the sidecar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 512))]
+    #[schemars(with = "String", length(min = 1, max = 512), regex(pattern = IMAGE))]
     pub sidecar: Option<String>,
     /// Image of the rollup server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 512))]
+    #[schemars(with = "String", length(min = 1, max = 512), regex(pattern = IMAGE))]
     pub rollup: Option<String>,
     /// Image of memcached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 512))]
+    #[schemars(with = "String", length(min = 1, max = 512), regex(pattern = IMAGE))]
     pub memcached: Option<String>,
 }
 
@@ -162,8 +168,10 @@ pub struct Defaults {
     pub cache_resources: Option<Resources>,
 }
 
-/// A host name or address (an IPv6 address in brackets) and a port.
-pub(crate) const HOST_AND_PORT: &str = r"^([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
+/// A host name or address (an IPv6 address in brackets) and a port from 1 to 65535.
+pub(crate) const HOST_AND_PORT: &str = r"^([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$";
+/// What names an image: a registry, a repository, a tag or a digest; the container runtime knows more.
+const IMAGE: &str = "^[A-Za-z0-9][-_./:@A-Za-z0-9]*$";
 const SECRET_NAME: &str = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$";
 
 /// What the operator found.
@@ -174,7 +182,8 @@ pub struct CounterClassStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub observed_generation: Option<i64>,
-    /// Ready: the Secrets are there and the Cassandra cluster answers. Reconciling while it is not.
+    /// Ready: the Secrets are there and the Cassandra cluster answers. Reconciling while it is not, Stalled when waiting cannot
+    /// help.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -20,9 +20,32 @@ use crate::{Duration, Quantity, duration};
 /// Longest name of a CounterNamespace; what is derived from it still fits names of Services and keyspaces.
 pub const NAME_LENGTH_MAX: usize = 40;
 
-/// Cassandra's own keyspaces, which no dataset may be.
-const RESERVED_DATASETS: &str = "['system', 'system_auth', 'system_distributed', 'system_schema', \
-    'system_traces', 'system_views', 'system_virtual_schema']";
+/// Cassandra's own keyspaces, which no dataset may be. The engine has the same list.
+pub const RESERVED_DATASETS: [&str; 7] = [
+    "system",
+    "system_auth",
+    "system_distributed",
+    "system_schema",
+    "system_traces",
+    "system_views",
+    "system_virtual_schema",
+];
+
+/// Words that are names in CQL only where they are quoted, which no dataset may be. The engine has the same list.
+#[rustfmt::skip]
+pub const RESERVED_WORDS: [&str; 62] = [
+    "add", "allow", "alter", "and", "apply", "asc", "authorize", "batch", "begin", "by", "columnfamily", "create",
+    "default", "delete", "desc", "describe", "drop", "entries", "execute", "from", "full", "grant", "if", "in",
+    "index", "infinity", "insert", "into", "is", "keyspace", "limit", "materialized", "mbean", "mbeans", "modify",
+    "nan", "norecursive", "not", "null", "of", "on", "or", "order", "primary", "rename", "replace", "revoke", "schema",
+    "select", "set", "table", "to", "token", "truncate", "unlogged", "unset", "update", "use", "using", "view",
+    "where", "with",
+];
+
+/// A list of texts in CEL.
+fn cel_list(texts: &[&str]) -> String {
+    format!("['{}']", texts.join("', '"))
+}
 
 /// What an application team declares: how a set of counters behaves and what load to plan for.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,8 +81,11 @@ const RESERVED_DATASETS: &str = "['system', 'system_auth', 'system_distributed',
         .message("metadata.name must be at most 40 characters long"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name must be lower-case letters, digits and '-', begin with a letter, end with a letter or digit and have no dots: Services are named after it"),
-    validation = Rule::new(format!("has(self.spec.dataset) || !(self.metadata.name.replace('-', '_') in {RESERVED_DATASETS})"))
-        .message("metadata.name would make a keyspace of Cassandra's own the dataset; set spec.dataset or choose another name")
+    validation = Rule::new(format!("has(self.spec.dataset) || !(self.metadata.name.replace('-', '_') in {})", cel_list(&RESERVED_DATASETS)))
+        .message("metadata.name would make a keyspace of Cassandra's own the dataset; set spec.dataset or choose another name"),
+    // A BestEffort namespace has no dataset. No reserved word has a '_'.
+    validation = Rule::new(format!("has(self.spec.dataset) || self.spec.counterType == 'BestEffort' || !(self.metadata.name in {})", cel_list(&RESERVED_WORDS)))
+        .message("metadata.name would make a word that CQL reserves the dataset; set spec.dataset or choose another name")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -106,7 +132,10 @@ pub struct CounterNamespaceSpec {
     /// share; when absent, the name of this one with '_' for '-'. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 48), regex(pattern = "^[a-z][a-z0-9_]*$"))]
-    #[x_kube(validation = Rule::new(format!("!(self in {RESERVED_DATASETS})")).message("dataset must not be a keyspace of Cassandra's own"))]
+    #[x_kube(
+        validation = Rule::new(format!("!(self in {})", cel_list(&RESERVED_DATASETS))).message("dataset must not be a keyspace of Cassandra's own"),
+        validation = Rule::new(format!("!(self in {})", cel_list(&RESERVED_WORDS))).message("dataset must not be a word that CQL reserves, such as index")
+    )]
     pub dataset: Option<String>,
     /// BestEffort only: how long a counter lives from its creation, 1s to 720h (30 days); 1h when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -431,7 +460,8 @@ pub struct CounterNamespaceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub observed_generation: Option<i64>,
-    /// Ready, Progressing, Degraded, Paused, SchemaReady, CacheReady, RollupReady and SidecarsCurrent.
+    /// Ready, Progressing, Degraded, Paused, SchemaReady, CacheReady, RollupReady, SidecarsCurrent and ImagesCurrent (False names what
+    /// the operator's release would change); Reconciling while work goes on, Stalled when waiting cannot help.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

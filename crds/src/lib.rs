@@ -16,7 +16,7 @@ pub mod quantity;
 pub mod resources;
 mod structural;
 
-pub use counter_class::{CounterClass, CounterClassSpec};
+pub use counter_class::{CounterClass, CounterClassSpec, CounterClassStatus};
 pub use counter_namespace::{CounterNamespace, CounterNamespaceSpec, CounterNamespaceStatus, CounterType};
 pub use duration::Duration;
 pub use quantity::Quantity;

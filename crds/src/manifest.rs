@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kube::core::cel::{ErrorKind, ValidationError, Validator};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::structural::{self, Problem};
-use crate::{CounterNamespace, GROUP, VERSION, generate};
-
-const KIND: &str = "CounterNamespace";
+use crate::{CounterClass, CounterNamespace, GROUP, VERSION, generate};
 
 /// Why a manifest was refused.
 #[derive(Debug, thiserror::Error)]
@@ -82,18 +81,30 @@ impl fmt::Display for Lines<'_> {
 /// A text that is not YAML, a document that is no CounterNamespace of `tallyman.dev/v1alpha1`, an unknown field, a
 /// value that the schema or a CEL rule does not allow, a name that comes twice.
 pub fn read_counter_namespaces(text: &str, source: &str) -> Result<Vec<CounterNamespace>, ManifestError> {
+    read("CounterNamespace", text, source)
+}
+
+/// Reads all CounterClasses of a YAML text, as [`read_counter_namespaces`] does CounterNamespaces.
+///
+/// # Errors
+/// As there.
+pub fn read_counter_classes(text: &str, source: &str) -> Result<Vec<CounterClass>, ManifestError> {
+    read("CounterClass", text, source)
+}
+
+fn read<T: DeserializeOwned>(kind: &str, text: &str, source: &str) -> Result<Vec<T>, ManifestError> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text)
         .map_err(|error| ManifestError::Yaml { file: source.to_owned(), message: error.to_string() })?;
-    let schema = schema()?;
-    let mut namespaces = Vec::new();
+    let schema = schema(kind)?;
+    let mut objects = Vec::new();
     let mut invalid = Vec::new();
     let mut seen = BTreeMap::new();
     for (index, mut document) in documents.into_iter().enumerate() {
         let number = index + 1;
         let name = document["metadata"]["name"].as_str().map(str::to_owned);
-        let mut problems = match check(&schema, &mut document) {
-            Ok(namespace) => {
-                namespaces.push(namespace);
+        let mut problems = match check(kind, &schema, &mut document) {
+            Ok(object) => {
+                objects.push(object);
                 Vec::new()
             }
             Err(problems) => problems,
@@ -112,23 +123,23 @@ pub fn read_counter_namespaces(text: &str, source: &str) -> Result<Vec<CounterNa
             problem,
         }));
     }
-    if invalid.is_empty() { Ok(namespaces) } else { Err(ManifestError::Invalid(invalid)) }
+    if invalid.is_empty() { Ok(objects) } else { Err(ManifestError::Invalid(invalid)) }
 }
 
 /// The schema of a whole document, which is the CRD's and what the API server adds to it.
-fn schema() -> Result<Value, generate::Error> {
-    let mut schema = generate::schema_of(KIND)?;
+fn schema(kind: &str) -> Result<Value, generate::Error> {
+    let mut schema = generate::schema_of(kind)?;
     let properties = &mut schema["properties"];
     properties["apiVersion"] = json!({"type": "string", "enum": [format!("{GROUP}/{VERSION}")]});
-    properties["kind"] = json!({"type": "string", "enum": [KIND]});
+    properties["kind"] = json!({"type": "string", "enum": [kind]});
     properties["metadata"] = generate::metadata_schema()?;
     schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
     Ok(schema)
 }
 
-fn check(schema: &Value, document: &mut Value) -> Result<CounterNamespace, Vec<Problem>> {
+fn check<T: DeserializeOwned>(kind: &str, schema: &Value, document: &mut Value) -> Result<T, Vec<Problem>> {
     // Of another resource, every field would be reported as unknown; its kind alone says what is wrong.
-    let head_problems = head_problems(schema, document);
+    let head_problems = head_problems(kind, schema, document);
     if !head_problems.is_empty() {
         return Err(head_problems);
     }
@@ -150,9 +161,9 @@ fn check(schema: &Value, document: &mut Value) -> Result<CounterNamespace, Vec<P
     })
 }
 
-fn head_problems(schema: &Value, document: &mut Value) -> Vec<Problem> {
+fn head_problems(kind: &str, schema: &Value, document: &mut Value) -> Vec<Problem> {
     if !document.is_object() {
-        let message = format!("must be a {KIND}: fields apiVersion, kind, metadata and spec");
+        let message = format!("must be a {kind}: fields apiVersion, kind, metadata and spec");
         return vec![Problem::new("document", Some(document), message)];
     }
     ["apiVersion", "kind"]

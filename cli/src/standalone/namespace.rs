@@ -173,4 +173,12 @@ mod tests {
         let error = read("{counterType: Sometimes}").unwrap_err();
         assert!(error.contains("spec.counterType") && error.contains("Accurate"), "{error}");
     }
+
+    #[test]
+    fn what_the_engine_refuses_as_a_dataset_the_resource_refuses_too() {
+        use tallyman_counter::configuration;
+        use tallyman_crds::counter_namespace;
+        assert_eq!(configuration::RESERVED_WORDS, counter_namespace::RESERVED_WORDS);
+        assert_eq!(configuration::RESERVED_DATASETS, counter_namespace::RESERVED_DATASETS);
+    }
 }

@@ -2,6 +2,8 @@
 
 mod storage;
 
+pub use storage::{RESERVED_DATASETS, RESERVED_WORDS};
+
 use std::collections::BTreeSet;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;

@@ -15,7 +15,7 @@ const DATASET_TYPES: &str = "CASSANDRA, EMBEDDED or MEMORY";
 const DATASET_LENGTH_MAX: usize = 48;
 
 /// Cassandra's own keyspaces, which no dataset may be.
-const RESERVED_DATASETS: [&str; 7] = [
+pub const RESERVED_DATASETS: [&str; 7] = [
     "system",
     "system_auth",
     "system_distributed",
@@ -28,7 +28,7 @@ const RESERVED_DATASETS: [&str; 7] = [
 /// Words that are names in CQL only where they are quoted: those of `ReservedKeywords` in Cassandra 5, and those its grammar
 /// reserves besides.
 #[rustfmt::skip]
-const RESERVED_WORDS: [&str; 62] = [
+pub const RESERVED_WORDS: [&str; 62] = [
     "add", "allow", "alter", "and", "apply", "asc", "authorize", "batch", "begin", "by", "columnfamily", "create",
     "default", "delete", "desc", "describe", "drop", "entries", "execute", "from", "full", "grant", "if", "in",
     "index", "infinity", "insert", "into", "is", "keyspace", "limit", "materialized", "mbean", "mbeans", "modify",
