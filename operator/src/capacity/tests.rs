@@ -1,5 +1,7 @@
 //! Properties of plans, over all workloads.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use tallyman_crds::counter_namespace::{
     Cardinality, DEFAULT_BUCKET_WIDTH, DEFAULT_BUCKETS_PER_ID, DEFAULT_NUM_QUEUES, DEFAULT_SLICE_WIDTH, Workload,
@@ -127,8 +129,9 @@ fn workloads() -> impl Strategy<Value = Workload> {
     )
 }
 
-fn bases() -> impl Strategy<Value = CounterNamespaceSpec> {
-    prop::sample::select(vec![
+/// Read once, for reading generates the schema.
+static BASES: LazyLock<Vec<CounterNamespaceSpec>> = LazyLock::new(|| {
+    [
         "{counterType: Eventual}",
         "{counterType: Eventual, cardinality: Low}",
         "{counterType: Accurate, rollup: {coalesce: 10ms, queueCapacity: 64Ki, batchCount: 1}}",
@@ -138,8 +141,13 @@ fn bases() -> impl Strategy<Value = CounterNamespaceSpec> {
         "{counterType: Eventual, cardinality: Low, eventStore: {sliceWidth: 61m, bucketWidth: 61s, retention: {closeAfter: 2h, deleteAfter: 3h}}}",
         "{counterType: BestEffort}",
         "{counterType: BestEffort, cache: {shards: 4}}",
-    ])
-    .prop_map(spec)
+    ]
+    .map(spec)
+    .into()
+});
+
+fn bases() -> impl Strategy<Value = CounterNamespaceSpec> {
+    prop::sample::select(BASES.as_slice())
 }
 
 /// The numbers that must not fall when the load grows.
@@ -264,7 +272,7 @@ proptest! {
 
     #[test]
     fn siblings_plan_the_same_slices_whatever_their_load(a in workloads(), b in workloads()) {
-        let with = |workload| CounterNamespaceSpec { workload: Some(workload), ..spec("{counterType: Eventual}") };
+        let with = |workload| CounterNamespaceSpec { workload: Some(workload), ..BASES[0].clone() };
         let (oldest, younger) = (with(a), with(b));
         let values = |events: Events| (events.buckets_per_id.value, events.bucket_width.value, events.slice_width.value);
         prop_assert_eq!(
