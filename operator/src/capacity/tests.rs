@@ -281,3 +281,48 @@ proptest! {
         );
     }
 }
+
+/// The figures by their names, as the module's source has them.
+fn figures() -> Vec<(&'static str, f64)> {
+    macro_rules! figures {
+        ($($name:ident),*) => { vec![$((stringify!($name), figures::$name as f64)),*] };
+    }
+    figures![
+        EVENT_BYTES,
+        ROLLUP_BYTES,
+        CASSANDRA_WRITE_CORE_MS,
+        CASSANDRA_READ_CORE_MS,
+        MEMCACHED_CORE_US,
+        WRITES_PER_ROLLUP_LOW,
+        WRITES_PER_ROLLUP_HIGH,
+        PARTITION_WRITES_PER_SECOND,
+        PARTITION_BYTES,
+        SLICE_BYTES,
+        COUNTERS_ASSUMED,
+        ROLLUP_CORE_US,
+        ROLLUP_WRITE_CORE_US,
+        ROLLUP_SERVER_CORES,
+        ROLLUP_SERVER_ROLLUPS_PER_SECOND,
+        BATCHES_PER_SECOND,
+        ROLLUP_BASE_MIB,
+        CACHE_ITEM_BYTES,
+        CACHE_SERVER_MIB,
+        CACHE_SERVER_OPERATIONS_PER_SECOND,
+        CACHE_BASE_MIB,
+        BUSY
+    ]
+}
+
+#[test]
+fn the_capacity_page_has_every_figure_with_its_value_and_source() {
+    let page = include_str!("../../../docs/capacity.md");
+    let figures = figures();
+    assert_eq!(include_str!("figures.rs").matches("pub const ").count(), figures.len());
+    for (name, value) in figures {
+        let row =
+            page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_else(|| panic!("{name}"));
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells[2].parse::<f64>(), Ok(value), "{name}");
+        assert!(!cells[3].is_empty(), "{name}");
+    }
+}
