@@ -18,7 +18,7 @@ pub enum Change {
     Create,
     /// It is there, and not this CounterNamespace's: it would be left alone, and the CounterNamespace be degraded.
     Conflict,
-    Change(Vec<Difference>),
+    Update(Vec<Difference>),
     Delete,
 }
 
@@ -65,7 +65,7 @@ fn change(object: &Object, there: &Value) -> Option<Change> {
     if matches!(object, Object::StatefulSet(_)) && asked(&desired) == asked(there) {
         found.retain(|difference| !difference.path.starts_with("spec.template"));
     }
-    (!found.is_empty()).then_some(Change::Change(found))
+    (!found.is_empty()).then_some(Change::Update(found))
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     fn pods_change_only_if_something_else_is_asked_of_them() {
         let paths = |asked: &str| match between(&[object(set("1", 3, "new"))], &[set(asked, 2, "old")]).remove(0).change
         {
-            Change::Change(found) => found.into_iter().map(|one| one.path).collect::<Vec<_>>(),
+            Change::Update(found) => found.into_iter().map(|one| one.path).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         };
         assert_eq!(paths("1"), ["spec.replicas"]);

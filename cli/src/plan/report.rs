@@ -135,12 +135,12 @@ fn differences_text(changed: &[Changed]) -> String {
     for Changed { kind, name, change } in changed {
         let what = match change {
             Change::Create => "create",
-            Change::Change(_) => "change",
+            Change::Update(_) => "change",
             Change::Delete => "delete",
             Change::Conflict => "left alone, for it is not this CounterNamespace's:",
         };
         let _ = writeln!(text, "#   {what} {kind} {name}");
-        if let Change::Change(found) = change {
+        if let Change::Update(found) = change {
             for one in found {
                 let _ = writeln!(text, "#     {}: {} → {}", one.path, short(&one.live), short(&one.desired));
             }
@@ -169,7 +169,7 @@ fn difference_value(changed: &Changed) -> Value {
         Change::Create => ("create", None),
         Change::Delete => ("delete", None),
         Change::Conflict => ("conflict", None),
-        Change::Change(found) => ("change", Some(found)),
+        Change::Update(found) => ("change", Some(found)),
     };
     let fields = fields.into_iter().flatten();
     let fields: Vec<_> =
