@@ -11,7 +11,7 @@ use tallyman_api::time::Timestamp;
 use crate::counter_path::CounterPath;
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::{replay, schema, standalone};
+use crate::{plan, replay, schema, standalone};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -20,12 +20,13 @@ Examples:
   tallyman add account-credits/alice -- -5
   tallyman get account-credits/alice -o json
   tallyman watch video-plays/video/42
+  tallyman plan -f video-plays.yaml
   tallyman replay --csv flights.csv.gz --namespace video-plays --counter 'origin/{origin}'
 
 Exit codes:
   0  done
   1  refused or failed; nothing was counted, unless the message says otherwise
-  2  wrong usage
+  2  wrong usage; of `plan --exit-code`: something would change
   3  outcome unknown: the change may or may not be counted; sending it again with the same --token and
      --generation-time is safe, except in BestEffort namespaces";
 
@@ -56,6 +57,7 @@ pub enum Command {
     Clear(Clear),
     /// Print a counter's count now and whenever it changes.
     Watch(Watch),
+    Plan(Box<plan::Arguments>),
     Replay(Box<replay::Arguments>),
     /// Show or make what namespaces need in Cassandra: keyspaces, tables, slices, roles.
     Schema {

@@ -84,7 +84,7 @@ impl Failure {
                     eprintln!("  {remedy}");
                 }
             }
-            Format::Json => match serde_json::to_string(&serde_json::json!({"error": self})) {
+            Format::Json | Format::Yaml => match serde_json::to_string(&serde_json::json!({"error": self})) {
                 Ok(line) => eprintln!("{line}"),
                 Err(_) => eprintln!("error: {}", self.message),
             },

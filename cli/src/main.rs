@@ -7,6 +7,7 @@ mod counter_path;
 mod counters;
 mod failure;
 mod output;
+mod plan;
 mod replay;
 mod schema;
 mod standalone;
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Get(get) => on_runtime(counters::get(&get, format)),
         Command::Clear(clear) => on_runtime(counters::clear(&clear, format)),
         Command::Watch(watch) => on_runtime(counters::watch(&watch, format)),
+        Command::Plan(plan) => on_runtime(plan::run(&plan, format)),
         Command::Replay(replay) => on_runtime(replay::run(&replay, format)),
         Command::Schema { command } => on_runtime(schema::run(command, format)),
         Command::Standalone(standalone) => on_runtime(standalone::run(*standalone, format)),

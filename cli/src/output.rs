@@ -14,6 +14,8 @@ pub enum Format {
     Text,
     /// For programs: one JSON object a line.
     Json,
+    /// For programs and people: a YAML document for each result.
+    Yaml,
 }
 
 impl Format {
@@ -26,6 +28,10 @@ impl Format {
             Self::Text => write(format!("{text}\n").as_bytes()),
             Self::Json => match serde_json::to_string(value) {
                 Ok(line) => write(format!("{line}\n").as_bytes()),
+                Err(error) => Err(Failure::local(format!("cannot write the result: {error}"))),
+            },
+            Self::Yaml => match serde_saphyr::to_string(value) {
+                Ok(document) => write(format!("---\n{document}").as_bytes()),
                 Err(error) => Err(Failure::local(format!("cannot write the result: {error}"))),
             },
         }

@@ -14,12 +14,12 @@ use std::time::Duration;
 use tallyman_counter::backend::cassandra::Cluster;
 use tallyman_counter::backend::cassandra::schema::Error;
 use tallyman_counter::backend::cassandra::schema::datasets::Requested;
-use tallyman_counter::backend::cassandra::schema::plan::{Found, Step, Wanted, plan};
+use tallyman_counter::backend::cassandra::schema::plan::{Found, Plan, Step, Wanted, plan};
 use tallyman_counter::backend::cassandra::schema::provision::{Incomplete, Provisioner};
 use tallyman_counter::clock::{Clock, SystemClock};
 
-pub use self::arguments::Command;
-use self::arguments::{Login, Namespaces};
+use self::arguments::Namespaces;
+pub use self::arguments::{Command, Login};
 use self::report::Report;
 use self::request::Request;
 use crate::failure::Failure;
@@ -112,6 +112,14 @@ async fn connected(
     let usual = usual.map_err(|error| Failure::local(error.to_string()))?;
     let (wanted, notes) = request::wanted(dataset, namespaces, usual)?;
     Ok((provisioner, wanted, notes))
+}
+
+/// What is missing of what is wanted, with the credentials of who may change schemas.
+pub async fn missing(wanted: &Wanted, login: &Login, clock: &Arc<dyn Clock>) -> Result<Plan, Failure> {
+    let cluster = Cluster::new(wanted.dataset.reach(login.admin_credentials.clone()));
+    reached(&cluster, &wanted.dataset, login.connect_timeout).await?;
+    let provisioner = Provisioner::new(cluster, clock.clone(), None);
+    provisioner.plan(wanted).await.map_err(|error| failure(&error))
 }
 
 /// Waits for the connection, no longer than it takes to see that the answer will stay the same.

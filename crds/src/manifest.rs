@@ -13,6 +13,18 @@ use serde_json::{Value, json};
 use crate::structural::{self, Problem};
 use crate::{CounterClass, CounterNamespace, GROUP, VERSION, generate};
 
+const NAMESPACE: &str = "CounterNamespace";
+const CLASS: &str = "CounterClass";
+
+/// The resources of a text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Manifests {
+    /// Its CounterNamespaces, in order.
+    pub namespaces: Vec<CounterNamespace>,
+    /// Its CounterClasses, in order.
+    pub classes: Vec<CounterClass>,
+}
+
 /// Why a manifest was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -81,35 +93,47 @@ impl fmt::Display for Lines<'_> {
 /// A text that is not YAML, a document that is no CounterNamespace of `tallyman.dev/v1alpha1`, an unknown field, a
 /// value that the schema or a CEL rule does not allow, a name that comes twice.
 pub fn read_counter_namespaces(text: &str, source: &str) -> Result<Vec<CounterNamespace>, ManifestError> {
-    read("CounterNamespace", text, source)
+    read(text, source, &[NAMESPACE]).map(|manifests| manifests.namespaces)
 }
 
-/// Reads all CounterClasses of a YAML text, as [`read_counter_namespaces`] does CounterNamespaces.
+/// Reads all CounterNamespaces and CounterClasses of a YAML text, as [`read_counter_namespaces`] does.
 ///
 /// # Errors
-/// As there.
-pub fn read_counter_classes(text: &str, source: &str) -> Result<Vec<CounterClass>, ManifestError> {
-    read("CounterClass", text, source)
+/// As there; a document of any other kind, too.
+pub fn read_manifests(text: &str, source: &str) -> Result<Manifests, ManifestError> {
+    read(text, source, &[NAMESPACE, CLASS])
 }
 
-fn read<T: DeserializeOwned>(kind: &str, text: &str, source: &str) -> Result<Vec<T>, ManifestError> {
+/// Reads all CounterClasses of a YAML text, as [`read_counter_namespaces`] does.
+///
+/// # Errors
+/// As there; a document of any other kind, too.
+pub fn read_counter_classes(text: &str, source: &str) -> Result<Vec<CounterClass>, ManifestError> {
+    read(text, source, &[CLASS]).map(|manifests| manifests.classes)
+}
+
+fn read(text: &str, source: &str, kinds: &[&str]) -> Result<Manifests, ManifestError> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text)
         .map_err(|error| ManifestError::Yaml { file: source.to_owned(), message: error.to_string() })?;
-    let schema = schema(kind)?;
-    let mut objects = Vec::new();
+    let schemas = kinds.iter().map(|kind| schema(kind, kinds)).collect::<Result<Vec<_>, _>>()?;
+    let mut manifests = Manifests::default();
     let mut invalid = Vec::new();
     let mut seen = BTreeMap::new();
     for (index, mut document) in documents.into_iter().enumerate() {
         let number = index + 1;
         let name = document["metadata"]["name"].as_str().map(str::to_owned);
-        let mut problems = match check(kind, &schema, &mut document) {
-            Ok(object) => {
-                objects.push(object);
-                Vec::new()
+        let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+        // Of another kind, its head says what is wrong, whichever schema it is held to.
+        let position = kinds.iter().position(|known| *known == kind).unwrap_or(0);
+        let checked = check(&schemas[position], &mut document, kinds).and_then(|()| {
+            match kind.as_str() {
+                CLASS => manifests.classes.push(deserialized(&document)?),
+                _ => manifests.namespaces.push(deserialized(&document)?),
             }
-            Err(problems) => problems,
-        };
-        let key = (document["metadata"]["namespace"].as_str().map(str::to_owned), name.clone());
+            Ok(())
+        });
+        let mut problems = checked.err().unwrap_or_default();
+        let key = (position, document["metadata"]["namespace"].as_str().map(str::to_owned), name.clone());
         if name.is_some()
             && let Some(earlier) = seen.insert(key, number)
         {
@@ -123,23 +147,23 @@ fn read<T: DeserializeOwned>(kind: &str, text: &str, source: &str) -> Result<Vec
             problem,
         }));
     }
-    if invalid.is_empty() { Ok(objects) } else { Err(ManifestError::Invalid(invalid)) }
+    if invalid.is_empty() { Ok(manifests) } else { Err(ManifestError::Invalid(invalid)) }
 }
 
 /// The schema of a whole document, which is the CRD's and what the API server adds to it.
-fn schema(kind: &str) -> Result<Value, generate::Error> {
+fn schema(kind: &str, kinds: &[&str]) -> Result<Value, generate::Error> {
     let mut schema = generate::schema_of(kind)?;
     let properties = &mut schema["properties"];
     properties["apiVersion"] = json!({"type": "string", "enum": [format!("{GROUP}/{VERSION}")]});
-    properties["kind"] = json!({"type": "string", "enum": [kind]});
+    properties["kind"] = json!({"type": "string", "enum": kinds});
     properties["metadata"] = generate::metadata_schema()?;
     schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
     Ok(schema)
 }
 
-fn check<T: DeserializeOwned>(kind: &str, schema: &Value, document: &mut Value) -> Result<T, Vec<Problem>> {
+fn check(schema: &Value, document: &mut Value, kinds: &[&str]) -> Result<(), Vec<Problem>> {
     // Of another resource, every field would be reported as unknown; its kind alone says what is wrong.
-    let head_problems = head_problems(kind, schema, document);
+    let head_problems = head_problems(schema, document, kinds);
     if !head_problems.is_empty() {
         return Err(head_problems);
     }
@@ -152,18 +176,23 @@ fn check<T: DeserializeOwned>(kind: &str, schema: &Value, document: &mut Value) 
     if !problems.is_empty() {
         return Err(problems);
     }
-    if let Err(errors) = Validator::new().validate(schema, document, None) {
-        return Err(errors.into_vec().iter().map(|error| cel_problem(document, error)).collect());
+    match Validator::new().validate(schema, document, None) {
+        Ok(()) => Ok(()),
+        Err(errors) => Err(errors.into_vec().iter().map(|error| cel_problem(document, error)).collect()),
     }
-    serde_path_to_error::deserialize(&*document).map_err(|error| {
+}
+
+fn deserialized<T: DeserializeOwned>(document: &Value) -> Result<T, Vec<Problem>> {
+    serde_path_to_error::deserialize(document).map_err(|error| {
         let path = error.path().to_string();
         vec![Problem::new(&path, lookup(document, &path), error.inner().to_string())]
     })
 }
 
-fn head_problems(kind: &str, schema: &Value, document: &mut Value) -> Vec<Problem> {
+fn head_problems(schema: &Value, document: &mut Value, kinds: &[&str]) -> Vec<Problem> {
+    let kinds = kinds.join(" or ");
     if !document.is_object() {
-        let message = format!("must be a {kind}: fields apiVersion, kind, metadata and spec");
+        let message = format!("must be a {kinds}: fields apiVersion, kind, metadata and spec");
         return vec![Problem::new("document", Some(document), message)];
     }
     ["apiVersion", "kind"]
@@ -171,8 +200,11 @@ fn head_problems(kind: &str, schema: &Value, document: &mut Value) -> Vec<Proble
         .flat_map(|name| match document.get_mut(*name) {
             Some(value) => structural::complete(&schema["properties"][name], value, name),
             None => {
-                let allowed = &schema["properties"][name]["enum"][0];
-                vec![Problem::new(name, None, format!("is required: {}", allowed.as_str().unwrap_or_default()))]
+                let allowed = match *name {
+                    "kind" => kinds.as_str(),
+                    _ => schema["properties"][name]["enum"][0].as_str().unwrap_or_default(),
+                };
+                vec![Problem::new(name, None, format!("is required: {allowed}"))]
             }
         })
         .collect()

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use tallyman_crds::manifest::{ManifestError, read_counter_namespaces};
+use tallyman_crds::manifest::{ManifestError, read_counter_classes, read_counter_namespaces, read_manifests};
 use tallyman_crds::{CounterType, Duration};
 
 fn errors(text: &str) -> Vec<String> {
@@ -168,4 +168,26 @@ fn what_is_not_yaml_is_refused_with_its_place() {
     assert!(text.starts_with("plays.yaml: not valid YAML: ") && text.contains("line "), "{text}");
     let twice = document("{counterType: Eventual, paused: true, paused: false}");
     assert!(matches!(read_counter_namespaces(&twice, "f"), Err(ManifestError::Yaml { .. })));
+}
+
+const CLASS: &str = "apiVersion: tallyman.dev/v1alpha1\nkind: CounterClass\nmetadata: {name: plays}\nspec:\n  \
+    cassandra: {contactPoints: [\"c:9042\"], localDatacenter: dc1, replication: {dc1: 3}}\n";
+
+#[test]
+fn classes_and_namespaces_of_one_text_are_told_apart() {
+    let text = format!("{CLASS}---\n{}", document("{counterType: Eventual}"));
+    let manifests = read_manifests(&text, "both.yaml").unwrap();
+    assert_eq!((manifests.namespaces.len(), manifests.classes.len()), (1, 1));
+    assert_eq!(manifests.classes[0].spec.region_or_default(), "dc1");
+    assert_eq!(read_counter_classes(CLASS, "class.yaml").unwrap(), manifests.classes);
+    assert!(read_counter_classes(&text, "class.yaml").unwrap_err().to_string().contains("must be one of CounterClass"));
+    assert_eq!(errors(CLASS).len(), 1);
+}
+
+#[test]
+fn a_class_is_held_to_its_schema_and_rules() {
+    let error = |from: &str, to: &str| read_manifests(&CLASS.replace(from, to), "c.yaml").unwrap_err().to_string();
+    assert!(error("dc1: 3", "dc2: 3").contains("cassandra.replication must name cassandra.localDatacenter"));
+    assert!(error("replication", "replicas").contains("spec.cassandra.replicas"));
+    assert!(error("CounterClass", "Deployment").contains("must be one of CounterNamespace, CounterClass"));
 }

@@ -59,7 +59,7 @@ impl Report {
             Format::Text => self
                 .format
                 .print(&format!("-- no namespace in {} is kept in Cassandra: nothing to do", folder.display()), &()),
-            Format::Json => Ok(()),
+            Format::Json | Format::Yaml => Ok(()),
         }
     }
 

@@ -8,6 +8,7 @@ mod crash;
 mod data;
 mod flights;
 mod memcached;
+mod plan;
 mod process;
 mod promises;
 mod quick_start;

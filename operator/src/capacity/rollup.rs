@@ -46,8 +46,8 @@ fn cores(rollups: &Derived, load: &Load) -> Derived {
     let us = rollups.number * ROLLUP_CORE_US + writes * ROLLUP_WRITE_CORE_US;
     let number = (us as f64 / 1_000.0 / BUSY).ceil() as u64;
     let why = format!(
-        "({} × {ROLLUP_CORE_US} µs + {writes} writes/s × {ROLLUP_WRITE_CORE_US} µs) ÷ {BUSY} busy = {number} millicores",
-        rollups.why
+        "({} rollups/s × {ROLLUP_CORE_US} µs + {writes} writes/s × {ROLLUP_WRITE_CORE_US} µs) ÷ {BUSY} busy = {number} millicores",
+        rollups.number
     );
     Derived { number, why }
 }

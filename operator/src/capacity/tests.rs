@@ -1,5 +1,7 @@
 //! Properties of plans, over all workloads.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use tallyman_crds::counter_namespace::{
     Cardinality, DEFAULT_BUCKET_WIDTH, DEFAULT_BUCKETS_PER_ID, DEFAULT_NUM_QUEUES, DEFAULT_SLICE_WIDTH, Workload,
@@ -127,8 +129,9 @@ fn workloads() -> impl Strategy<Value = Workload> {
     )
 }
 
-fn bases() -> impl Strategy<Value = CounterNamespaceSpec> {
-    prop::sample::select(vec![
+/// Read once, for reading generates the schema.
+static BASES: LazyLock<Vec<CounterNamespaceSpec>> = LazyLock::new(|| {
+    [
         "{counterType: Eventual}",
         "{counterType: Eventual, cardinality: Low}",
         "{counterType: Accurate, rollup: {coalesce: 10ms, queueCapacity: 64Ki, batchCount: 1}}",
@@ -138,8 +141,13 @@ fn bases() -> impl Strategy<Value = CounterNamespaceSpec> {
         "{counterType: Eventual, cardinality: Low, eventStore: {sliceWidth: 61m, bucketWidth: 61s, retention: {closeAfter: 2h, deleteAfter: 3h}}}",
         "{counterType: BestEffort}",
         "{counterType: BestEffort, cache: {shards: 4}}",
-    ])
-    .prop_map(spec)
+    ]
+    .map(spec)
+    .into()
+});
+
+fn bases() -> impl Strategy<Value = CounterNamespaceSpec> {
+    prop::sample::select(BASES.as_slice())
 }
 
 /// The numbers that must not fall when the load grows.
@@ -264,12 +272,57 @@ proptest! {
 
     #[test]
     fn siblings_plan_the_same_slices_whatever_their_load(a in workloads(), b in workloads()) {
-        let with = |workload| CounterNamespaceSpec { workload: Some(workload), ..spec("{counterType: Eventual}") };
+        let with = |workload| CounterNamespaceSpec { workload: Some(workload), ..BASES[0].clone() };
         let (oldest, younger) = (with(a), with(b));
         let values = |events: Events| (events.buckets_per_id.value, events.bucket_width.value, events.slice_width.value);
         prop_assert_eq!(
             values(plan_in_dataset(&younger, Some(&oldest)).events.unwrap()),
             values(plan(&oldest).events.unwrap())
         );
+    }
+}
+
+/// The figures by their names, as the module's source has them.
+fn figures() -> Vec<(&'static str, f64)> {
+    macro_rules! figures {
+        ($($name:ident),*) => { vec![$((stringify!($name), figures::$name as f64)),*] };
+    }
+    figures![
+        EVENT_BYTES,
+        ROLLUP_BYTES,
+        CASSANDRA_WRITE_CORE_MS,
+        CASSANDRA_READ_CORE_MS,
+        MEMCACHED_CORE_US,
+        WRITES_PER_ROLLUP_LOW,
+        WRITES_PER_ROLLUP_HIGH,
+        PARTITION_WRITES_PER_SECOND,
+        PARTITION_BYTES,
+        SLICE_BYTES,
+        COUNTERS_ASSUMED,
+        ROLLUP_CORE_US,
+        ROLLUP_WRITE_CORE_US,
+        ROLLUP_SERVER_CORES,
+        ROLLUP_SERVER_ROLLUPS_PER_SECOND,
+        BATCHES_PER_SECOND,
+        ROLLUP_BASE_MIB,
+        CACHE_ITEM_BYTES,
+        CACHE_SERVER_MIB,
+        CACHE_SERVER_OPERATIONS_PER_SECOND,
+        CACHE_BASE_MIB,
+        BUSY
+    ]
+}
+
+#[test]
+fn the_capacity_page_has_every_figure_with_its_value_and_source() {
+    let page = include_str!("../../../docs/capacity.md");
+    let figures = figures();
+    assert_eq!(include_str!("figures.rs").matches("pub const ").count(), figures.len());
+    for (name, value) in figures {
+        let row =
+            page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_else(|| panic!("{name}"));
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells[2].parse::<f64>(), Ok(value), "{name}");
+        assert!(!cells[3].is_empty(), "{name}");
     }
 }
