@@ -123,6 +123,9 @@ struct Template {
 /// Injecting into what came of it finds it current: other webhooks may make the API server ask twice.
 #[must_use]
 pub fn inject(pod: &Value, settings: &Settings) -> Outcome {
+    if !pod.is_object() {
+        return Outcome::Refused(Refusal::NotAPod { message: "it is not an object".to_owned() });
+    }
     let template = match Template::deserialize(pod) {
         Ok(template) => template,
         Err(error) => return Outcome::Refused(Refusal::NotAPod { message: error.to_string() }),
