@@ -11,7 +11,7 @@ use tallyman_api::time::Timestamp;
 use crate::counter_path::CounterPath;
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::{replay, schema, standalone};
+use crate::{inject, replay, schema, standalone};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -62,6 +62,7 @@ pub enum Command {
         #[command(subcommand)]
         command: schema::Command,
     },
+    Inject(inject::Arguments),
     Standalone(Box<standalone::Arguments>),
     /// Print the completions for a shell.
     ///

@@ -6,6 +6,7 @@ mod arguments;
 mod counter_path;
 mod counters;
 mod failure;
+mod inject;
 mod output;
 mod replay;
 mod schema;
@@ -45,6 +46,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Clear(clear) => on_runtime(counters::clear(&clear, format)),
         Command::Watch(watch) => on_runtime(counters::watch(&watch, format)),
         Command::Replay(replay) => on_runtime(replay::run(&replay, format)),
+        Command::Inject(arguments) => inject::run(&arguments, format),
         Command::Schema { command } => on_runtime(schema::run(command, format)),
         Command::Standalone(standalone) => on_runtime(standalone::run(*standalone, format)),
         Command::Completions { shell } => {

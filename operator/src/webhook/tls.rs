@@ -155,20 +155,20 @@ impl connections::Listener for TlsListener {
     async fn accept(&self) -> io::Result<TlsConnection> {
         let stream = connections::Listener::accept(&self.listener).await?;
         let deadline = Box::pin(tokio::time::sleep(HANDSHAKE));
-        Ok(TlsConnection::Handshaking { accept: self.acceptor.accept(stream), deadline })
+        Ok(TlsConnection::Handshaking { accept: Box::new(self.acceptor.accept(stream)), deadline })
     }
 }
 
 /// A connection that shakes hands when it is first read or written.
 pub(super) enum TlsConnection {
-    Handshaking { accept: tokio_rustls::Accept<TcpStream>, deadline: Pin<Box<Sleep>> },
+    Handshaking { accept: Box<tokio_rustls::Accept<TcpStream>>, deadline: Pin<Box<Sleep>> },
     Open(Box<TlsStream<TcpStream>>),
 }
 
 impl TlsConnection {
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
         if let Self::Handshaking { accept, deadline } = self {
-            let open = match Pin::new(accept).poll(context) {
+            let open = match Pin::new(accept.as_mut()).poll(context) {
                 Poll::Ready(open) => open?,
                 Poll::Pending => {
                     ready!(deadline.as_mut().poll(context));
