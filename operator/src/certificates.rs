@@ -89,12 +89,6 @@ impl Facts {
     }
 }
 
-/// Whether the first certificate of a PEM text is to be made anew: also if it cannot be read.
-#[must_use]
-pub fn is_due(pem: &str, now: Timestamp) -> bool {
-    Facts::read(pem).map_or(true, |facts| facts.is_due(now))
-}
-
 fn unreadable(message: impl Into<String>) -> Error {
     Error::Read { what: "a certificate", message: message.into() }
 }

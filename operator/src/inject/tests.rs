@@ -196,7 +196,47 @@ prop_compose! {
     }
 }
 
+/// Any JSON, with the names that are looked for.
+fn any_json() -> impl Strategy<Value = Value> {
+    let name = prop_oneof![
+        "[a-z]{0,3}",
+        Just("name".to_owned()),
+        Just("ports".to_owned()),
+        Just("containerPort".to_owned()),
+        Just(names::SIDECAR_CONTAINER.to_owned())
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        name.clone().prop_map(Value::from)
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name.clone(), inner, 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
 proptest! {
+    /// Whatever is sent as a pod: an answer, and one that holds.
+    #[test]
+    fn any_json_is_answered(value in any_json(), at in prop::sample::select(vec![
+        "", "/metadata", "/metadata/labels", "/metadata/annotations", "/spec", "/spec/containers", "/spec/initContainers",
+        "/spec/initContainers/0", "/spec/volumes", "/spec/volumes/0", "/spec/containers/0/ports"
+    ])) {
+        let mut pod = pod();
+        pod["spec"]["initContainers"] = json!([{"name": "first"}]);
+        pod["spec"]["volumes"] = json!([{"name": "data"}]);
+        pod["spec"]["containers"][0]["ports"] = json!([]);
+        *pod.pointer_mut(at).unwrap() = value;
+        if let Outcome::Injected(injected) = inject(&pod, &settings()) {
+            prop_assert_eq!(inject(&injected.pod, &settings()), Outcome::AlreadyCurrent);
+        }
+    }
+
     #[test]
     fn injecting_twice_is_injecting_once(pod in any_pod(), earlier in "[a-z]:[0-9]") {
         // The pod may come from an earlier release.

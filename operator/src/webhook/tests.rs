@@ -276,6 +276,24 @@ async fn a_certificate_that_cannot_be_used_leaves_the_one_before_in_place() {
 }
 
 #[tokio::test]
+async fn a_folder_is_followed_until_the_server_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = made();
+    std::fs::write(folder.path().join("tls.crt"), &made.server.certificate).unwrap();
+    std::fs::write(folder.path().join("tls.key"), &made.server.key).unwrap();
+    let certificate = ServerCertificate::none(Metrics::default().certificate_not_after());
+    let stop = CancellationToken::new();
+    let follow = certificate.follow(folder.path(), stop.clone());
+    let shown = async {
+        while !certificate.is_there() {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    tokio::join!(follow, shown);
+}
+
+#[tokio::test]
 async fn without_a_certificate_connections_fail_and_with_one_they_do_not() {
     let metrics = Metrics::default();
     let certificate = ServerCertificate::none(metrics.certificate_not_after());
