@@ -11,7 +11,7 @@ use tallyman_api::time::Timestamp;
 use crate::counter_path::CounterPath;
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::{plan, replay, schema, standalone};
+use crate::{inject, plan, replay, schema, standalone};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -64,6 +64,7 @@ pub enum Command {
         #[command(subcommand)]
         command: schema::Command,
     },
+    Inject(inject::Arguments),
     Standalone(Box<standalone::Arguments>),
     /// Print the completions for a shell.
     ///

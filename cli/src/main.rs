@@ -6,6 +6,7 @@ mod arguments;
 mod counter_path;
 mod counters;
 mod failure;
+mod inject;
 mod output;
 mod plan;
 mod replay;
@@ -47,6 +48,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Watch(watch) => on_runtime(counters::watch(&watch, format)),
         Command::Plan(plan) => on_runtime(plan::run(&plan, format)),
         Command::Replay(replay) => on_runtime(replay::run(&replay, format)),
+        Command::Inject(arguments) => inject::run(&arguments, format),
         Command::Schema { command } => on_runtime(schema::run(command, format)),
         Command::Standalone(standalone) => on_runtime(standalone::run(*standalone, format)),
         Command::Completions { shell } => {

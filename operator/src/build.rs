@@ -12,6 +12,7 @@ use tallyman_counter::configuration::{InvalidDocument, NamespaceConfiguration};
 use tallyman_crds::{CounterClass, CounterNamespace, CounterType};
 
 use crate::capacity::Plan;
+pub use crate::certificates::{KeyPair, Mutual as RollupTls};
 
 mod asked;
 mod cache;
@@ -83,26 +84,6 @@ pub struct Secrets {
     pub cassandra_ca: Option<String>,
     /// For the streams between sidecars and rollup servers; `None` for BestEffort.
     pub rollup_tls: Option<RollupTls>,
-}
-
-/// The authority of a CounterNamespace and what it signed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RollupTls {
-    /// Who signs; mounted nowhere.
-    pub authority: KeyPair,
-    /// The rollup servers'.
-    pub server: KeyPair,
-    /// The sidecars'.
-    pub client: KeyPair,
-}
-
-/// A certificate and its key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyPair {
-    /// PEM.
-    pub certificate: String,
-    /// PEM.
-    pub key: String,
 }
 
 /// What was built.

@@ -126,8 +126,10 @@ impl Keeper {
         });
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         // Who wants a dataset asks again, being told that something changed.
-        let before = classes
-            .insert(class.to_owned(), Kept { access: access.clone(), cluster, since: Instant::now(), files, turns, datasets: HashMap::new() });
+        let before = classes.insert(
+            class.to_owned(),
+            Kept { access: access.clone(), cluster, since: Instant::now(), files, turns, datasets: HashMap::new() },
+        );
         drop(classes);
         for dataset in before.into_iter().flat_map(|kept| kept.datasets.into_keys()) {
             let _ = self.changed.send(DatasetKey { class: class.to_owned(), dataset });

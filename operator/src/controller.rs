@@ -237,9 +237,13 @@ impl Context {
     #[must_use]
     pub fn namespaces(&self, is_meant: impl Fn(&CounterNamespace) -> bool) -> Vec<Arc<CounterNamespace>> {
         let all = self.scopes.iter().flat_map(|scope| scope.namespaces.state());
-        let read = all.filter_map(|guarded| guarded.0.as_ref().ok().filter(|namespace| is_meant(namespace)).cloned().map(Arc::new));
+        let read = all.filter_map(|guarded| {
+            guarded.0.as_ref().ok().filter(|namespace| is_meant(namespace)).cloned().map(Arc::new)
+        });
         let mut found: Vec<_> = read.collect();
-        found.sort_by_cached_key(|namespace| (namespace.creation_timestamp().map(|time| time.0), full_name(&**namespace)));
+        found.sort_by_cached_key(|namespace| {
+            (namespace.creation_timestamp().map(|time| time.0), full_name(&**namespace))
+        });
         found
     }
 
@@ -268,7 +272,9 @@ impl Context {
             None => true,
         };
         // When the default has changed, those that wait for one are of no class that is known.
-        self.trigger(|namespace| is_of(namespace) || namespace.status.as_ref().is_none_or(|status| status.class_name.is_none()));
+        self.trigger(|namespace| {
+            is_of(namespace) || namespace.status.as_ref().is_none_or(|status| status.class_name.is_none())
+        });
     }
 
     fn trigger_dataset(&self, key: &DatasetKey) {
@@ -371,8 +377,7 @@ async fn build_and_apply(
     let built = match build::build(&inputs) {
         Ok(built) => built,
         Err(error) => {
-            observed.refused =
-                Some(Refused { reason: "Invalid", message: error.to_string(), waiting_helps: false });
+            observed.refused = Some(Refused { reason: "Invalid", message: error.to_string(), waiting_helps: false });
             return Ok(());
         }
     };
@@ -487,7 +492,12 @@ async fn update_status(context: &Context, namespace: &CounterNamespace, observed
     Ok(())
 }
 
-async fn write_status(context: &Context, kubernetes_namespace: &str, name: &str, patch: &serde_json::Value) -> Result<(), Error> {
+async fn write_status(
+    context: &Context,
+    kubernetes_namespace: &str,
+    name: &str,
+    patch: &serde_json::Value,
+) -> Result<(), Error> {
     let doing = format!("write the status of {kubernetes_namespace}/{name}");
     context.must_lead(&doing)?;
     let api: Api<Guarded> = Api::namespaced(context.client.clone(), kubernetes_namespace);

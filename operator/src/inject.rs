@@ -123,6 +123,9 @@ struct Template {
 /// Injecting into what came of it finds it current: other webhooks may make the API server ask twice.
 #[must_use]
 pub fn inject(pod: &Value, settings: &Settings) -> Outcome {
+    if !pod.is_object() {
+        return Outcome::Refused(Refusal::NotAPod { message: "it is not an object".to_owned() });
+    }
     let template = match Template::deserialize(pod) {
         Ok(template) => template,
         Err(error) => return Outcome::Refused(Refusal::NotAPod { message: error.to_string() }),
@@ -154,15 +157,16 @@ pub fn inject(pod: &Value, settings: &Settings) -> Outcome {
 /// How `pod` stands to what it asks for.
 #[must_use]
 pub fn state_of(pod: &Pod, settings: &Settings) -> State {
-    let spec = pod.spec.clone().unwrap_or_default();
+    let none = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&none);
     let request = match request::read(&pod.metadata) {
         Ok(Asked::Nothing) => return State::NotAsked,
         Ok(Asked::Sidecar(request)) => Ok(request),
         Err(refusal) => Err(refusal),
     };
     let wanted = request.and_then(|request| Sidecar::new(&request, settings));
-    let excluded = exclusion::reason(&pod.metadata, &spec);
-    match (image(&spec), wanted) {
+    let excluded = exclusion::reason(&pod.metadata, spec);
+    match (image(spec), wanted) {
         // Written by hand, and not ours to judge.
         (Some(_), _) if excluded == Some(SkipReason::OwnSidecar) => State::Current,
         (None, Err(refusal)) => State::Missing { reason: Some(refusal.to_string()) },

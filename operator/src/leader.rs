@@ -187,7 +187,11 @@ impl Leadership {
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.to_string()),
                 lease_duration_seconds: i32::try_from(self.lease_duration.as_secs().max(1)).ok(),
-                acquire_time: if is_renewal { before.and_then(|before| before.acquire_time.clone()) } else { now.clone() },
+                acquire_time: if is_renewal {
+                    before.and_then(|before| before.acquire_time.clone())
+                } else {
+                    now.clone()
+                },
                 renew_time: now,
                 lease_transitions: Some(if is_renewal || before.is_none() { transitions } else { transitions + 1 }),
                 ..LeaseSpec::default()

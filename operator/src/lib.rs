@@ -20,4 +20,5 @@ pub mod metrics;
 pub mod names;
 pub mod passwords;
 pub mod process;
+pub mod webhook;
 mod webhook_service;

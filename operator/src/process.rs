@@ -64,7 +64,8 @@ pub async fn serve(arguments: Arguments) -> Result<(), Error> {
         Leadership::new(client.clone(), &arguments.operator_namespace, &identity, arguments.lease_duration);
     let mut registry = Registry::default();
     let metrics = Metrics::registered(&mut registry);
-    let webhook = webhook_service::Webhook::new(&arguments, client.clone(), &identity, injection(&arguments), &mut registry);
+    let webhook =
+        webhook_service::Webhook::new(&arguments, client.clone(), &identity, injection(&arguments), &mut registry);
     let webhook = webhook.await.map_err(Error::Webhook)?;
 
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
@@ -112,7 +113,9 @@ async fn lead(arguments: &Arguments, client: &Client, leadership: &Leadership, m
     let passwords = loop {
         match PasswordKey::of_cluster(client.clone(), &arguments.operator_namespace).await {
             Ok(key) => break key,
-            Err(error) => tracing::error!(%error, secret = passwords::KEY_SECRET, "cannot lead without a key; it is tried again"),
+            Err(error) => {
+                tracing::error!(%error, secret = passwords::KEY_SECRET, "cannot lead without a key; it is tried again")
+            }
         }
         tokio::time::sleep(AGAIN).await;
     };
@@ -160,7 +163,9 @@ async fn client() -> Result<Client, Error> {
             let no_way = |error| Error::Kubernetes(format!("{error}; and this is no pod: {outside}"));
             let kubeconfig = Kubeconfig::read().map_err(no_way)?;
             let options = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| Error::Kubernetes(error.to_string()))?
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .map_err(|error| Error::Kubernetes(error.to_string()))?
         }
     };
     config.read_timeout = None;

@@ -289,7 +289,12 @@ impl Shared {
         }
     }
 
-    async fn removed(&self, _: &Wanted, _: &NamespaceName, _: bool) -> Result<(), tallyman_counter::backend::cassandra::schema::Error> {
+    async fn removed(
+        &self,
+        _: &Wanted,
+        _: &NamespaceName,
+        _: bool,
+    ) -> Result<(), tallyman_counter::backend::cassandra::schema::Error> {
         Ok(())
     }
 

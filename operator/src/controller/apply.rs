@@ -15,10 +15,10 @@ use serde_json::Value;
 use tallyman_crds::CounterNamespace;
 use tokio::time::Instant;
 
+use super::Context;
 use super::error::Error;
 use super::owned::{Kind, Owned, to_value};
 use super::validate::Refused;
-use super::Context;
 use crate::build::Object;
 use crate::compare;
 use crate::names;
@@ -85,7 +85,8 @@ impl Rollout {
             ready,
             // Once every pod is of the newest revision, the controller counts them as current and none as updated.
             updated: if is_whole { count("/status/replicas") } else { count("/status/updatedReplicas") },
-            is_observed: number("/status/observedGeneration") >= number("/metadata/generation") && live.get("status").is_some(),
+            is_observed: number("/status/observedGeneration") >= number("/metadata/generation")
+                && live.get("status").is_some(),
         }
     }
 }
@@ -164,7 +165,8 @@ pub async fn apply(
     let mut applied = Applied::default();
     let mut built = Vec::new();
     for object in objects {
-        let desired = Desired::of(object).map_err(|error| Error::Build { name: name.clone(), reason: error.to_string() })?;
+        let desired =
+            Desired::of(object).map_err(|error| Error::Build { name: name.clone(), reason: error.to_string() })?;
         built.push((desired.kind, desired.name.clone()));
         one(context, owned, namespace, desired, mode, &mut applied).await?;
         if applied.refused.is_some() {
@@ -255,7 +257,9 @@ async fn one(
         live => {
             if mode == Mode::Look {
                 applied.held_back.push(shown);
-                applied.rollouts.extend(live.and_then(|live| rollout(&desired, &live)).map(|rollout| (desired.name, rollout)));
+                applied
+                    .rollouts
+                    .extend(live.and_then(|live| rollout(&desired, &live)).map(|rollout| (desired.name, rollout)));
                 return Ok(());
             }
             context.must_lead(&format!("apply {shown}"))?;
@@ -310,13 +314,16 @@ fn remembered(
     let seen = memory.get(key).filter(|seen| seen.digest == desired.digest)?;
     let is_current = match desired.kind {
         Kind::Secret => seen.at.elapsed() < SECRET_TRUSTED,
-        kind => owned.resource_version(kind, kubernetes_namespace, &desired.name).as_ref() == Some(&seen.resource_version),
+        kind => {
+            owned.resource_version(kind, kubernetes_namespace, &desired.name).as_ref() == Some(&seen.resource_version)
+        }
     };
     is_current.then_some((seen.rollout, seen.kept_template))
 }
 
 fn rollout(desired: &Desired, live: &DynamicObject) -> Option<Rollout> {
-    (desired.kind == Kind::StatefulSet).then(|| serde_json::to_value(live).map(|live| Rollout::of(&live)).unwrap_or_default())
+    (desired.kind == Kind::StatefulSet)
+        .then(|| serde_json::to_value(live).map(|live| Rollout::of(&live)).unwrap_or_default())
 }
 
 fn is_owned(live: &DynamicObject, namespace: &CounterNamespace) -> bool {
@@ -326,12 +333,16 @@ fn is_owned(live: &DynamicObject, namespace: &CounterNamespace) -> bool {
 /// A pod template that another release wrote stays, unless what was asked for has changed since: an upgrade of the operator
 /// restarts no pod. Whether that is so here.
 fn keeps_template(desired: &mut Desired, live: &DynamicObject, namespace: &CounterNamespace) -> bool {
-    if desired.kind != Kind::StatefulSet || namespace.annotations().get(names::FOLLOW_RELEASE).is_some_and(|value| value == "true") {
+    if desired.kind != Kind::StatefulSet
+        || namespace.annotations().get(names::FOLLOW_RELEASE).is_some_and(|value| value == "true")
+    {
         return false;
     }
     let annotation = |name: &str| live.annotations().get(name).map(String::as_str);
     let is_asked_the_same = annotation(names::ASKED) == desired.value["metadata"]["annotations"][names::ASKED].as_str();
-    let Some(release) = annotation(names::RELEASE).filter(|release| *release != tallyman_daemon::VERSION) else { return false };
+    let Some(release) = annotation(names::RELEASE).filter(|release| *release != tallyman_daemon::VERSION) else {
+        return false;
+    };
     if !is_asked_the_same {
         return false;
     }

@@ -87,7 +87,11 @@ impl Classes {
     #[must_use]
     pub fn defaults(&self) -> Vec<(String, ClassState)> {
         let known = self.lock();
-        known.iter().filter(|(_, state)| state.is_default()).map(|(name, state)| (name.clone(), state.clone())).collect()
+        known
+            .iter()
+            .filter(|(_, state)| state.is_default())
+            .map(|(name, state)| (name.clone(), state.clone()))
+            .collect()
     }
 
     /// Waits until every class that there was at the start has been looked at: none that is there is taken for missing.
@@ -218,10 +222,12 @@ async fn update_status(
     let (status, reason, message) = match ready {
         Ok(()) => ("True", "Connected", "the Cassandra cluster answers".to_owned()),
         // What the driver says of each attempt may differ; what is wrong is the same.
-        Err((reason, message)) => match before.conditions.iter().find(|known| known.reason == reason && known.status == "False") {
-            Some(known) if reason == "CassandraUnavailable" => ("False", reason, known.message.clone()),
-            _ => ("False", reason, message),
-        },
+        Err((reason, message)) => {
+            match before.conditions.iter().find(|known| known.reason == reason && known.status == "False") {
+                Some(known) if reason == "CassandraUnavailable" => ("False", reason, known.message.clone()),
+                _ => ("False", reason, message),
+            }
+        }
     };
     let unchanged = before.conditions.iter().find(|known| known.type_ == "Ready" && known.status == status);
     let now = || Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
@@ -247,7 +253,8 @@ async fn update_status(
     context.must_lead(&doing)?;
     let patch = json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": "CounterClass", "metadata": {"name": name}, "status": after});
     let classes: Api<CounterClass> = Api::all(context.client.clone());
-    let answer = classes.patch_status(&name, &PatchParams::apply(names::FIELD_MANAGER).force(), &Patch::Apply(&patch)).await;
+    let answer =
+        classes.patch_status(&name, &PatchParams::apply(names::FIELD_MANAGER).force(), &Patch::Apply(&patch)).await;
     context.metrics.wrote("CounterClass", answer.is_ok());
     answer.map(drop).map_err(Error::doing(doing))
 }

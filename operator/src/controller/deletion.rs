@@ -52,7 +52,11 @@ pub(super) async fn finalize(context: &Context, scope: &Scope, namespace: &Count
     }
     let abandons = namespace.annotations().get(names::ABANDON_CASSANDRA).is_some_and(|value| value == "true");
     if abandons || !needs_guard(namespace) {
-        let note = if abandons { "Cassandra is left as it is, as the annotation asks" } else { "the tables are kept, as deletionPolicy asks" };
+        let note = if abandons {
+            "Cassandra is left as it is, as the annotation asks"
+        } else {
+            "the tables are kept, as deletionPolicy asks"
+        };
         return let_go(context, namespace, key.as_ref(), note).await;
     }
     for (kind, object, uid) in scope.owned.of(&kubernetes_namespace, namespace.uid().as_deref().unwrap_or_default()) {
@@ -116,7 +120,12 @@ fn waits(message: String, waiting_helps: bool) -> Refused {
     Refused { reason: "Deleting", message, waiting_helps }
 }
 
-async fn let_go(context: &Context, namespace: &CounterNamespace, key: Option<&DatasetKey>, note: &str) -> Result<Action, Error> {
+async fn let_go(
+    context: &Context,
+    namespace: &CounterNamespace,
+    key: Option<&DatasetKey>,
+    note: &str,
+) -> Result<Action, Error> {
     let finalizers = namespace.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER).cloned();
     write(context, namespace, &finalizers.collect::<Vec<_>>()).await?;
     if let (Some(key), Ok(engine_name)) = (key, engine_name(namespace)) {
@@ -133,7 +142,8 @@ pub(super) async fn let_go_unread(context: &Context, guarded: &Guarded) -> Resul
         return Ok(Action::await_change());
     }
     tracing::warn!(namespace = %full_name(guarded), "deleted though it cannot be read; what it has in Cassandra stays");
-    let finalizers: Vec<_> = guarded.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER).cloned().collect();
+    let finalizers: Vec<_> =
+        guarded.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER).cloned().collect();
     write(context, guarded, &finalizers).await?;
     Ok(Action::await_change())
 }

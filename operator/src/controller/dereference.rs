@@ -80,7 +80,11 @@ pub struct IssuedTls {
 ///
 /// # Errors
 /// When the Kubernetes API does not answer.
-pub async fn dereference(context: &Context, scope: &Scope, namespace: &CounterNamespace) -> Result<Dereferenced, Error> {
+pub async fn dereference(
+    context: &Context,
+    scope: &Scope,
+    namespace: &CounterNamespace,
+) -> Result<Dereferenced, Error> {
     let pinned_class = namespace.status.as_ref().and_then(|status| status.class_name.clone());
     let asked = namespace.spec.class_name.clone().or(pinned_class);
     let class = match asked {
@@ -131,7 +135,8 @@ fn siblings(context: &Context, namespace: &CounterNamespace, class: Option<&str>
 
 async fn issued(context: &Context, namespace: &CounterNamespace) -> Result<IssuedTls, Error> {
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace.metadata.namespace.as_deref().unwrap_or_default());
+    let api: Api<Secret> =
+        Api::namespaced(context.client.clone(), namespace.metadata.namespace.as_deref().unwrap_or_default());
     let read = async |secret: String| {
         let doing = format!("read Secret {secret} for {}", full_name(namespace));
         api.get_opt(&secret).await.map_err(Error::doing(doing)).map(|secret| secret.and_then(|secret| secret.data))
@@ -164,7 +169,11 @@ async fn pinned(context: &Context, namespace: &CounterNamespace) -> Result<Image
         let doing = format!("read StatefulSet {stateful_set}");
         let found = api.get_opt(&stateful_set).await.map_err(Error::doing(doing))?;
         let is_ours = |set: &StatefulSet| {
-            set.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == namespace.metadata.uid.as_ref())
+            set.metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .any(|owner| Some(&owner.uid) == namespace.metadata.uid.as_ref())
         };
         let pod = found.filter(is_ours).and_then(|set| set.spec).and_then(|spec| spec.template.spec);
         Ok::<_, Error>(pod.and_then(|pod| pod.containers.into_iter().next()).and_then(|container| container.image))
@@ -179,7 +188,8 @@ async fn pinned(context: &Context, namespace: &CounterNamespace) -> Result<Image
 fn sidecars(context: &Context, scope: &Scope, namespace: &CounterNamespace) -> Vec<Sidecar> {
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
     let asks = |pod: &k8s_openapi::api::core::v1::Pod| {
-        pod.metadata.namespace == namespace.metadata.namespace && inject::counter_namespaces(&pod.metadata).iter().any(|known| known == name)
+        pod.metadata.namespace == namespace.metadata.namespace
+            && inject::counter_namespaces(&pod.metadata).iter().any(|known| known == name)
     };
     let pods = scope.pods.state();
     let pods = pods.iter().filter(|pod| asks(pod) && pod.metadata.deletion_timestamp.is_none());

@@ -17,7 +17,8 @@ const NOTE_MAX: usize = 1024;
 #[must_use]
 pub fn of_change(before: &CounterNamespaceStatus, after: &CounterNamespaceStatus) -> Vec<Event> {
     let told = |kind: &str, tells: fn(&Condition) -> bool| {
-        let find = |status: &CounterNamespaceStatus| status.conditions.iter().find(|known| known.type_ == kind).cloned();
+        let find =
+            |status: &CounterNamespaceStatus| status.conditions.iter().find(|known| known.type_ == kind).cloned();
         let now = find(after).filter(tells)?;
         let is_old = find(before).is_some_and(|known| known.status == now.status && known.reason == now.reason);
         (!is_old).then_some(now)
@@ -35,7 +36,11 @@ pub fn of_change(before: &CounterNamespaceStatus, after: &CounterNamespaceStatus
 #[must_use]
 pub fn of_repairs(applied: &Applied) -> Vec<Event> {
     let repaired = applied.repaired.iter();
-    repaired.map(|object| event(EventType::Normal, "Repaired", &format!("{object} was changed by somebody, and is as built again"))).collect()
+    repaired
+        .map(|object| {
+            event(EventType::Normal, "Repaired", &format!("{object} was changed by somebody, and is as built again"))
+        })
+        .collect()
 }
 
 /// An event of ours.

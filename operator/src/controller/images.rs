@@ -51,7 +51,8 @@ mod tests {
     }
 
     fn class(images: serde_json::Value) -> CounterClass {
-        let cassandra = serde_json::json!({"contactPoints": ["c:9042"], "localDatacenter": "dc1", "replication": {"dc1": 3}});
+        let cassandra =
+            serde_json::json!({"contactPoints": ["c:9042"], "localDatacenter": "dc1", "replication": {"dc1": 3}});
         let class = serde_json::json!({"apiVersion": "tallyman.dev/v1alpha1", "kind": "CounterClass", "metadata": {"name": "c"},
             "spec": {"cassandra": cassandra, "images": images}});
         serde_json::from_value(class).unwrap()
@@ -66,7 +67,10 @@ mod tests {
     fn a_new_release_changes_nothing_unasked_and_says_what_it_would() {
         let chosen = choose(&class(serde_json::json!({})), &images("2"), &pinned("1"), false);
         assert_eq!((chosen.images.rollup.as_str(), chosen.images.memcached.as_str()), ("rollup:1", "memcached:1"));
-        assert_eq!(chosen.updates, ["rollup rollup:2 instead of rollup:1", "memcached memcached:2 instead of memcached:1"]);
+        assert_eq!(
+            chosen.updates,
+            ["rollup rollup:2 instead of rollup:1", "memcached memcached:2 instead of memcached:1"]
+        );
     }
 
     #[test]

@@ -146,7 +146,8 @@ impl Owned {
     #[must_use]
     pub fn of(&self, kubernetes_namespace: &str, owner: &str) -> Vec<(Kind, String, String)> {
         let mut found = Vec::new();
-        let mut add = |kind, names: Vec<(String, String)>| found.extend(names.into_iter().map(|(name, uid)| (kind, name, uid)));
+        let mut add =
+            |kind, names: Vec<(String, String)>| found.extend(names.into_iter().map(|(name, uid)| (kind, name, uid)));
         add(Kind::StatefulSet, owned(&self.stateful_sets, kubernetes_namespace, owner));
         add(Kind::PodDisruptionBudget, owned(&self.disruption_budgets, kubernetes_namespace, owner));
         add(Kind::NetworkPolicy, owned(&self.network_policies, kubernetes_namespace, owner));
@@ -178,7 +179,8 @@ where
         .reflect(writer)
         .touched_objects()
         .filter_map(|object| async move {
-            let object = object.inspect_err(|error| tracing::warn!(%error, "a watch failed; it is begun again")).ok()?;
+            let object =
+                object.inspect_err(|error| tracing::warn!(%error, "a watch failed; it is begun again")).ok()?;
             let owner = object.owner_references().iter().find(|owner| owner.kind == "CounterNamespace")?;
             Some((object.namespace().unwrap_or_default(), owner.name.clone()))
         });

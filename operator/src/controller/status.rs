@@ -81,7 +81,8 @@ impl State {
 pub fn status(observed: &Observed, before: &CounterNamespaceStatus, now: Timestamp) -> CounterNamespaceStatus {
     let provisioned = observed.provisioned.as_ref();
     let conditions = conditions(observed, is_known_ready(observed, before));
-    let keep = |(kind, state): (&'static str, State)| condition(kind, state, observed.generation, &before.conditions, now);
+    let keep =
+        |(kind, state): (&'static str, State)| condition(kind, state, observed.generation, &before.conditions, now);
     CounterNamespaceStatus {
         observed_generation: observed.generation,
         class_name: observed.class_name.clone().or_else(|| before.class_name.clone()),
@@ -92,7 +93,8 @@ pub fn status(observed: &Observed, before: &CounterNamespaceStatus, now: Timesta
             Some(SchemaState::Ready(slices)) => Some(slices_status(slices)),
             _ => before.slices.clone(),
         },
-        endpoints: provisioned.map_or_else(|| before.endpoints.clone(), |provisioned| Some(provisioned.endpoints.clone())),
+        endpoints: provisioned
+            .map_or_else(|| before.endpoints.clone(), |provisioned| Some(provisioned.endpoints.clone())),
         images: provisioned.map_or_else(|| before.images.clone(), |provisioned| Some(provisioned.images.clone())),
         rollup: match provisioned {
             Some(Provisioned { rollup: Some(rollup), selector, .. }) => {
@@ -131,9 +133,10 @@ fn conditions(observed: &Observed, is_known_ready: bool) -> Vec<(&'static str, S
     let waits = parts.iter().find(|(_, state)| state.is_true != Some(true));
     let ready = match (&trouble, waits) {
         (Some(refused), _) => State::no(refused.reason, refused.message.clone()),
-        (None, _) if observed.paused && !observed.held_back.is_empty() => {
-            State::no("Paused", format!("changes are held back while spec.paused is true: {}", observed.held_back.join(", ")))
-        }
+        (None, _) if observed.paused && !observed.held_back.is_empty() => State::no(
+            "Paused",
+            format!("changes are held back while spec.paused is true: {}", observed.held_back.join(", ")),
+        ),
         (None, Some((_, state))) => State::no(state.reason, state.message.clone()),
         (None, None) => State::yes("Ready", "everything that was asked for is there"),
     };
@@ -142,7 +145,10 @@ fn conditions(observed: &Observed, is_known_ready: bool) -> Vec<(&'static str, S
     let progressing = if works {
         State::yes(ready.reason, ready.message.clone())
     } else {
-        State::no(ready.reason, if ready.is_true == Some(true) { "nothing is to be done" } else { "somebody has to do something first" })
+        State::no(
+            ready.reason,
+            if ready.is_true == Some(true) { "nothing is to be done" } else { "somebody has to do something first" },
+        )
     };
     let degraded = match &trouble {
         Some(refused) => State::yes(refused.reason, refused.message.clone()),
@@ -188,9 +194,13 @@ fn parts(observed: &Observed, is_known_ready: bool) -> Vec<(&'static str, State)
     };
     let schema = match &provisioned.schema {
         None => State::yes("NotNeeded", "BestEffort counters have no tables"),
-        Some(SchemaState::Ready(slices)) if slices.notes.is_empty() => State::yes("Provisioned", "keyspace, tables and slices are there"),
+        Some(SchemaState::Ready(slices)) if slices.notes.is_empty() => {
+            State::yes("Provisioned", "keyspace, tables and slices are there")
+        }
         Some(SchemaState::Ready(slices)) => State::yes("Provisioned", slices.notes.join("; ")),
-        Some(SchemaState::Pending) if is_known_ready => State::yes("Provisioned", "keyspace, tables and slices are there"),
+        Some(SchemaState::Pending) if is_known_ready => {
+            State::yes("Provisioned", "keyspace, tables and slices are there")
+        }
         Some(SchemaState::Pending) => State::no("Provisioning", "keyspace, tables and slices are looked at"),
         Some(SchemaState::Failed(trouble)) => {
             let reason = if trouble.waiting_helps { "CassandraUnavailable" } else { "SchemaRefused" };
@@ -206,7 +216,9 @@ fn parts(observed: &Observed, is_known_ready: bool) -> Vec<(&'static str, State)
     };
     let rollup = match &provisioned.rollup {
         None => State::yes("NotNeeded", "BestEffort counters are not rolled up"),
-        Some(servers) => rollout(servers.is_complete(), "RollupRollout", servers.ready, servers.wanted, "rollup server"),
+        Some(servers) => {
+            rollout(servers.is_complete(), "RollupRollout", servers.ready, servers.wanted, "rollup server")
+        }
     };
     vec![("SchemaReady", schema), ("CacheReady", cache), ("RollupReady", rollup)]
 }
@@ -226,7 +238,9 @@ fn sidecars(sidecars: &[Sidecar]) -> State {
     match (count(Sidecar::Missing), count(Sidecar::Old)) {
         _ if sidecars.is_empty() => State::yes("NoPods", "no pod asks for this namespace's sidecar"),
         (0, 0) => State::yes("Current", "every pod that asks for a sidecar has the current one"),
-        (0, old) => State::no("SidecarsOld", format!("{old} of {} pods have an old sidecar; restart them", sidecars.len())),
+        (0, old) => {
+            State::no("SidecarsOld", format!("{old} of {} pods have an old sidecar; restart them", sidecars.len()))
+        }
         (missing, 0) => {
             State::no("SidecarsMissing", format!("{missing} of {} pods have no sidecar; restart them", sidecars.len()))
         }
@@ -242,7 +256,10 @@ fn images(updates: &[String]) -> State {
         return State::yes("Current", "the images are those that are asked for");
     }
     let follow = crate::names::FOLLOW_RELEASE;
-    State::no("UpdateAvailable", format!("this release would run {}; annotate with {follow}=true to have it so", updates.join(", ")))
+    State::no(
+        "UpdateAvailable",
+        format!("this release would run {}; annotate with {follow}=true to have it so", updates.join(", ")),
+    )
 }
 
 fn condition(

@@ -48,7 +48,8 @@ pub fn validate(namespace: &CounterNamespace, found: &Dereferenced) -> Result<Va
     if let Some(oldest) = oldest {
         agrees(namespace, &plan, oldest)?;
     }
-    let siblings = found.siblings.iter().filter(|sibling| is_beside(namespace, sibling)).map(|sibling| (**sibling).clone());
+    let siblings =
+        found.siblings.iter().filter(|sibling| is_beside(namespace, sibling)).map(|sibling| (**sibling).clone());
     Ok(Valid { class, access, plan, siblings: siblings.collect() })
 }
 

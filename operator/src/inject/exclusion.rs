@@ -1,5 +1,7 @@
 //! Why a pod that asks for a sidecar can have none.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -40,22 +42,6 @@ pub enum SkipReason {
     },
 }
 
-impl SkipReason {
-    /// For metrics and programs.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::HostNetwork => "HostNetwork",
-            Self::Windows => "Windows",
-            Self::StaticPod => "StaticPod",
-            Self::TallymanItself => "TallymanItself",
-            Self::OwnSidecar => "OwnSidecar",
-            Self::PortTaken { .. } => "PortTaken",
-            Self::VolumeTaken { .. } => "VolumeTaken",
-        }
-    }
-}
-
 /// Why this pod can have no sidecar, if so.
 #[must_use]
 pub(super) fn reason(metadata: &ObjectMeta, spec: &PodSpec) -> Option<SkipReason> {
@@ -76,8 +62,7 @@ pub(super) fn reason(metadata: &ObjectMeta, spec: &PodSpec) -> Option<SkipReason
 }
 
 fn is_static(metadata: &ObjectMeta) -> bool {
-    let mirror =
-        |annotations: &std::collections::BTreeMap<_, _>| annotations.contains_key("kubernetes.io/config.mirror");
+    let mirror = |annotations: &BTreeMap<_, _>| annotations.contains_key("kubernetes.io/config.mirror");
     metadata.annotations.as_ref().is_some_and(mirror)
         || metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Node")
 }

@@ -15,10 +15,8 @@ pub(super) fn of(pod: &Value, sidecar: &Sidecar) -> Patch {
     operations.extend(additions(pod, "initContainers", &[sidecar.container()], "0"));
     operations.extend(removals(pod, "volumes", &VOLUMES));
     operations.extend(additions(pod, "volumes", sidecar.volumes(), "-"));
-    operations.push(match pod["metadata"]["annotations"] {
-        Value::Object(_) => add(["metadata", "annotations", names::INJECTED], json!(sidecar.stamp())),
-        _ => add(["metadata", "annotations"], json!({names::INJECTED: sidecar.stamp()})),
-    });
+    // There are annotations: one of them said what to serve.
+    operations.push(add(["metadata", "annotations", names::INJECTED], json!(sidecar.stamp())));
     Patch(operations)
 }
 
