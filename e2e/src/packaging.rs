@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use tallyman_cluster::{Version, bin_folders};
+use tallyman_cluster::{Cluster, Version, bin_folders};
 
 /// The root of the checkout that runs, which is not always the one that was compiled: they may share a target folder.
 pub fn root() -> PathBuf {
@@ -33,6 +33,16 @@ pub fn tool(name: &str) -> Command {
     let program = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
     let mut command = Command::new(program.unwrap_or_else(|| panic!("there is no {name}")));
     command.current_dir(root()).env("PATH", path).env_remove("KUBECONFIG");
+    command
+}
+
+/// A tool as the administrator of a cluster.
+pub fn on(cluster: &Cluster, name: &str) -> Command {
+    let mut command = tool(name);
+    let kubeconfig = cluster.kubeconfig();
+    // Not the user's: what it remembers of this address may be of a cluster that had other types.
+    command.env("KUBECACHEDIR", kubeconfig.with_file_name("kubectl-cache"));
+    command.env("KUBECONFIG", kubeconfig);
     command
 }
 

@@ -3,11 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use serde_json::{Value, json};
 use tallyman_cluster::{Cluster, Place, Shape, Version};
-use tallyman_e2e::packaging::{complaint, documents, printed, root, text, tool};
+use tallyman_e2e::packaging::{complaint, documents, on, printed, root, text, tool};
 
 const CHART: &str = "charts/tallyman";
 const CRDS: &str = "charts/tallyman-crds";
@@ -260,13 +259,6 @@ fn the_kustomize_base_is_what_the_charts_render() {
 
 fn cluster(version: Version) -> Cluster {
     Cluster::start(&Place::named("charts", ADDRESSES).unwrap(), &Shape { version }).unwrap()
-}
-
-/// A tool as the cluster's administrator.
-fn on(cluster: &Cluster, name: &str) -> Command {
-    let mut command = tool(name);
-    command.env("KUBECONFIG", cluster.kubeconfig());
-    command
 }
 
 fn install(cluster: &Cluster, set: &str) {

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use tallyman_cluster::{Cluster, Place, Shape, Version};
-use tallyman_e2e::packaging::{documents, text, tool};
+use tallyman_e2e::packaging::{documents, on, text};
 
 /// Pages with commands for a cluster, in the order in which somebody would follow them.
 const PAGES: [&str; 6] = ["install", "quick-start-kubernetes", "gitops", "permissions", "upgrade", "failure-modes"];
@@ -48,8 +48,8 @@ fn every_command_of_the_pages_runs_as_it_is_written() {
         assert!(!blocks.is_empty(), "{page} has no commands");
         for block in blocks {
             // The shell that people paste into: a line that fails ends the block.
-            let mut shell = tool("bash");
-            shell.args(["-e", "-o", "pipefail", "-s"]).env("KUBECONFIG", cluster.kubeconfig());
+            let mut shell = on(&cluster, "bash");
+            shell.args(["-e", "-o", "pipefail", "-s"]);
             let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             child.stdin.take().unwrap().write_all(block.as_bytes()).unwrap();
             let output = child.wait_with_output().unwrap();

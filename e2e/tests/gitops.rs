@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tallyman_cluster::{Cluster, Judge, Place, Shape};
-use tallyman_e2e::packaging::{complaint, documents, printed, root, text, tool};
+use tallyman_e2e::packaging::{complaint, documents, on, printed, root, text};
 
 const FOLDER: &str = "examples/gitops/argocd";
 /// Kinds, and the names of their files.
@@ -89,8 +89,8 @@ fn argo_cds_engine_and_kstatus_judge_each_status_as_expected() {
 fn the_examples_apply_again_and_again_and_count_as_in_progress_before_an_operator_comes() {
     let cluster = Cluster::start(&Place::named("gitops", ADDRESSES).unwrap(), &Shape::default()).unwrap();
     let kubectl = |arguments: &[&str]| {
-        let mut kubectl = tool("kubectl");
-        kubectl.env("KUBECONFIG", cluster.kubeconfig()).args(arguments);
+        let mut kubectl = on(&cluster, "kubectl");
+        kubectl.args(arguments);
         kubectl
     };
     printed(&mut kubectl(&["create", "namespace", "tallyman-system"]));
