@@ -49,6 +49,16 @@ fn key(object: &Value) -> String {
 }
 
 #[test]
+fn the_charts_have_the_version_of_the_programs() {
+    for chart in [CHART, CRDS] {
+        let chart = &documents(&text(format!("{chart}/Chart.yaml")))[0];
+        for field in ["version", "appVersion"] {
+            assert_eq!(chart[field], env!("CARGO_PKG_VERSION"), "{}: {field}", chart["name"]);
+        }
+    }
+}
+
+#[test]
 fn every_value_has_a_schema_and_every_schema_a_value() {
     fn compare(value: &Value, schema: &Value, path: &str) {
         let (Some(fields), Some(properties)) = (value.as_object(), schema["properties"].as_object()) else { return };
