@@ -14,6 +14,7 @@ pub mod lateness;
 pub mod ledger;
 pub mod load;
 pub mod operator;
+pub mod packaging;
 pub mod plane;
 pub mod tables;
 

@@ -25,7 +25,10 @@ end
 if is_true("Stalled") then
   return health("Degraded", "Stalled")
 end
-if is_true("Degraded") then
+-- Trouble; but one that has never had its slices, and for which waiting can help, is still on its way: its class, its Secret or its
+-- Cassandra may come with the same sync.
+local is_new = obj.status.slices == nil
+if is_true("Degraded") and not (is_new and is_true("Reconciling")) then
   return health("Degraded", "Degraded")
 end
 -- On purpose, by spec.paused.
