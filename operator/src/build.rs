@@ -66,7 +66,7 @@ impl Images {
     /// The images that belong to this release.
     #[must_use]
     pub fn of_release() -> Self {
-        let version = tallyman_daemon::VERSION;
+        let version = env!("CARGO_PKG_VERSION");
         Self {
             sidecar: format!("ghcr.io/tallyman/tallyman-sidecar:{version}"),
             rollup: format!("ghcr.io/tallyman/tallyman-rollup:{version}"),
