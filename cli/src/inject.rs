@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Failure> {
     let mut injected = inject_text(&name, &text, &Settings::new(arguments.sidecar_image.as_str()))?;
     for note in &injected.notes {
         match format {
-            Format::Text => eprintln!("{}: {}", note.resource, note.note),
+            Format::Text | Format::Yaml => eprintln!("{}: {}", note.resource, note.note),
             Format::Json => eprintln!("{}", serde_json::json!(note)),
         }
     }
