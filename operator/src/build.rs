@@ -1,6 +1,7 @@
 //! From a CounterNamespace and its class to the Kubernetes objects, the data plane's configuration and what is wanted of
 //! Cassandra. Pure: everything it needs is in its [`Inputs`], and the same inputs build the same objects to the byte.
 
+pub use self::resources::requirements;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;

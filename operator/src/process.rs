@@ -45,9 +45,6 @@ pub enum Error {
     /// There is no way to Kubernetes.
     #[error("cannot reach Kubernetes: {0}")]
     Kubernetes(String),
-    /// The webhook cannot begin.
-    #[error("cannot serve the webhook: {0}")]
-    Webhook(String),
 }
 
 /// Works until SIGTERM or SIGINT.
@@ -64,9 +61,10 @@ pub async fn serve(arguments: Arguments) -> Result<(), Error> {
         Leadership::new(client.clone(), &arguments.operator_namespace, &identity, arguments.lease_duration);
     let mut registry = Registry::default();
     let metrics = Metrics::registered(&mut registry);
-    let webhook =
-        webhook_service::Webhook::new(&arguments, client.clone(), &identity, injection(&arguments), &mut registry);
-    let webhook = webhook.await.map_err(Error::Webhook)?;
+    let reporter = Reporter { controller: "tallyman-operator".to_owned(), instance: None };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let sidecar = injection(&arguments);
+    let webhook = webhook_service::Webhook::new(&arguments, client.clone(), recorder.clone(), sidecar, &mut registry);
 
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
     let readiness = Readiness::new().check("webhook", webhook.readiness());
@@ -77,7 +75,7 @@ pub async fn serve(arguments: Arguments) -> Result<(), Error> {
     let serving_webhook = tokio::spawn(webhook.serve(webhook_listener, stop.clone()));
     tokio::select! {
         () = shutdown => {}
-        () = lead_and_wait(&arguments, &client, &leadership, &metrics) => {}
+        () = lead_and_wait(&arguments, &client, &leadership, &metrics, &recorder) => {}
         () = leadership.campaign() => {}
     }
     tracing::info!("going away");
@@ -97,19 +95,31 @@ pub async fn serve(arguments: Arguments) -> Result<(), Error> {
 }
 
 /// Leads whenever the lease is held.
-async fn lead_and_wait(arguments: &Arguments, client: &Client, leadership: &Leadership, metrics: &Arc<Metrics>) {
+async fn lead_and_wait(
+    arguments: &Arguments,
+    client: &Client,
+    leadership: &Leadership,
+    metrics: &Arc<Metrics>,
+    recorder: &Recorder,
+) {
     loop {
         metrics.leads(false);
         leadership.taken().await;
         metrics.leads(true);
         tokio::select! {
             () = leadership.lost() => tracing::warn!("the lease was lost; all work stops"),
-            () = lead(arguments, client, leadership, metrics) => {}
+            () = lead(arguments, client, leadership, metrics, recorder) => {}
         }
     }
 }
 
-async fn lead(arguments: &Arguments, client: &Client, leadership: &Leadership, metrics: &Arc<Metrics>) {
+async fn lead(
+    arguments: &Arguments,
+    client: &Client,
+    leadership: &Leadership,
+    metrics: &Arc<Metrics>,
+    recorder: &Recorder,
+) {
     let passwords = loop {
         match PasswordKey::of_cluster(client.clone(), &arguments.operator_namespace).await {
             Ok(key) => break key,
@@ -119,7 +129,6 @@ async fn lead(arguments: &Arguments, client: &Client, leadership: &Leadership, m
         }
         tokio::time::sleep(AGAIN).await;
     };
-    let reporter = Reporter { controller: "tallyman-operator".to_owned(), instance: None };
     let parts = Parts {
         client: client.clone(),
         settings: Settings {
@@ -131,7 +140,7 @@ async fn lead(arguments: &Arguments, client: &Client, leadership: &Leadership, m
         clock: Arc::new(SystemClock::new()),
         passwords,
         metrics: metrics.clone(),
-        recorder: Recorder::new(client.clone(), reporter),
+        recorder: recorder.clone(),
         watch_namespaces: arguments.watch_namespaces.clone(),
     };
     let certificates = webhook_service::keep_certificates(arguments, client);

@@ -25,6 +25,11 @@ fn chosen(plan: &Choice<Resources>, class: Option<&Resources>) -> ResourceRequir
         (Origin::Spec, _) | (_, None) => &plan.value,
         (_, Some(class)) => class,
     };
+    requirements(resources)
+}
+
+/// As Kubernetes has it, amounts in their canonical form: an API server would otherwise change them, and they would never be as built.
+pub fn requirements(resources: &Resources) -> ResourceRequirements {
     let ResourceRequirements { requests, limits, claims } = resources.into();
     let canonical = |amounts: Option<BTreeMap<String, Quantity>>| {
         amounts.map(|amounts| {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tallyman_counter::backend::cassandra::Cluster;
+use tallyman_counter::backend::cassandra::schema::Error;
 use tallyman_counter::backend::cassandra::schema::ddl::Permit;
 use tallyman_counter::backend::cassandra::schema::plan::{Step, Wanted};
 use tallyman_counter::backend::cassandra::schema::provision::{Incomplete, Provisioner};
@@ -157,6 +158,7 @@ impl DatasetKeeper {
         let mut asked = self.shared.lock();
         wanted.dataset.credentials_file = self.shared.surroundings.role_credentials.clone();
         wanted.dataset.tls_ca_file = self.shared.surroundings.ca.clone();
+        wanted.dataset.namespaces.retain(|known| known != namespace);
         if let Some(known) = &mut asked.wanted {
             known.dataset.namespaces.retain(|known| known != namespace);
             if known.dataset.namespaces.is_empty() {
@@ -255,7 +257,7 @@ impl Shared {
         let started = Instant::now();
         let mut progress = |step: &Step| {
             around.metrics.schema_step(step.action.name());
-            tracing::info!(dataset = %around.key.dataset, class = %around.key.class, step = step.action.name(), why = %step.why, "changing the schema");
+            tracing::debug!(dataset = %around.key.dataset, step = step.action.name(), why = %step.why, "a step of a schema");
         };
         let done = self.provisioner().apply(wanted, &mut progress).await;
         let slices = match done {
@@ -289,12 +291,19 @@ impl Shared {
         }
     }
 
-    async fn removed(
-        &self,
-        _: &Wanted,
-        _: &NamespaceName,
-        _: bool,
-    ) -> Result<(), tallyman_counter::backend::cassandra::schema::Error> {
+    async fn removed(&self, wanted: &Wanted, namespace: &NamespaceName, is_last: bool) -> Result<(), Error> {
+        let around = &self.surroundings;
+        let provisioner = self.provisioner();
+        // Rows of a namespace that was deleted with `Retain` stay, and so do the tables that they are in.
+        if !is_last || provisioner.holds_others(wanted, namespace).await? {
+            let removal = provisioner.remove_namespace(wanted, namespace).await?;
+            tracing::info!(dataset = %around.key.dataset, %namespace, ?removal, "removed a namespace");
+            return Ok(());
+        }
+        let mut progress = |step: &Step| around.metrics.schema_step(step.action.name());
+        let removal = provisioner.remove_dataset(wanted, &mut progress).await?;
+        tracing::info!(dataset = %around.key.dataset, notes = ?removal.notes, "removed a dataset");
+        around.metrics.dataset_gone(&around.key.dataset);
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{Api, ResourceExt};
 use tallyman_crds::counter_namespace::ImagesStatus;
 use tallyman_crds::{CounterClass, CounterNamespace, CounterType};
 
@@ -187,13 +187,27 @@ async fn pinned(context: &Context, namespace: &CounterNamespace) -> Result<Image
 
 fn sidecars(context: &Context, scope: &Scope, namespace: &CounterNamespace) -> Vec<Sidecar> {
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
-    let asks = |pod: &k8s_openapi::api::core::v1::Pod| {
+    let asks = |pod: &Pod| {
         pod.metadata.namespace == namespace.metadata.namespace
             && inject::counter_namespaces(&pod.metadata).iter().any(|known| known == name)
     };
     let pods = scope.pods.state();
     let pods = pods.iter().filter(|pod| asks(pod) && pod.metadata.deletion_timestamp.is_none());
-    pods.filter_map(|pod| match inject::state_of(pod, &context.settings.injection) {
+    let settings = |pod: &Pod| {
+        let names = inject::counter_namespaces(&pod.metadata);
+        let beside = context.namespaces(|other| {
+            other.metadata.namespace == namespace.metadata.namespace && names.contains(&other.name_any())
+        });
+        let mut classes: Vec<_> = beside.iter().map(|other| (other.name_any(), context.class_of(other))).collect();
+        classes.sort();
+        let classes: Vec<_> = classes.into_iter().filter_map(|(_, class)| context.classes.get(&class?)).collect();
+        let usable = classes.iter().filter_map(|state| match state {
+            ClassState::Usable { class, .. } => Some(&**class),
+            ClassState::Unusable { .. } => None,
+        });
+        context.settings.injection.of_classes(usable)
+    };
+    pods.filter_map(|pod| match inject::state_of(pod, &settings(pod)) {
         inject::State::NotAsked => None,
         inject::State::Current => Some(Sidecar::Current),
         inject::State::Old { .. } => Some(Sidecar::Old),

@@ -159,6 +159,24 @@ impl Provisioner {
         Ok(removal)
     }
 
+    /// Whether the dataset holds counters of other namespaces than this one: those of a namespace that is gone and whose rows were to
+    /// stay, too.
+    ///
+    /// # Errors
+    /// When that is not known.
+    pub async fn holds_others(&self, wanted: &Wanted, namespace: &NamespaceName) -> Result<bool> {
+        let (ddl, keyspace) = (self.ddl().map_err(unavailable)?, &wanted.dataset.keyspace);
+        let found = read::found(ddl.session(), wanted, async { Ok(true) }).await?;
+        if !is_ours(wanted, &found)? || !found.tables.get(ROLLUP).is_some_and(FoundTable::is_marked) {
+            return Ok(false);
+        }
+        let list = format!("SELECT DISTINCT namespace, counter_name FROM {keyspace}.{ROLLUP}");
+        let list = query::repeatable(list, Consistency::LocalQuorum);
+        let keys = query::row_stream::<(String, String)>(ddl.session(), "look for other namespaces", list).await?;
+        let others = keys.try_filter(|key| std::future::ready(key.0 != namespace.as_str()));
+        Ok(std::pin::pin!(others).try_next().await?.is_some())
+    }
+
     /// Records a floor that lies far enough ahead of the moment at which it is durable.
     async fn raise_floor(
         &self,
@@ -253,18 +271,20 @@ impl Sweep<'_> {
             let page = page.map_err(|broken| broken.1)?;
             self.ddl.ask_permit().await?;
             deleted += page.len() as u64;
-            let (delete, doing) = (&delete, &doing);
-            let deletions = page.iter().map(|key| async move {
-                let run = || async {
-                    let run = session.execute_unpaged(delete, key).await;
-                    run.map(drop).map_err(|error| Error::of_execution(doing, &error))
-                };
-                repeated(Error::is_retryable, run).await
-            });
+            let deletions = page.into_iter().map(|key| deletion(session, &delete, &doing, key));
             stream::iter(deletions).buffer_unordered(DELETIONS_AT_ONCE).try_collect::<()>().await?;
         }
         Ok(deleted)
     }
+}
+
+/// Deletes one partition. By itself and not a closure, so that its future can be sent to another thread.
+async fn deletion<K: SerializeRow>(session: &Session, delete: &PreparedStatement, doing: &str, key: K) -> Result<()> {
+    let run = || async {
+        let run = session.execute_unpaged(delete, &key).await;
+        run.map(drop).map_err(|error| Error::of_execution(doing, &error))
+    };
+    repeated(Error::is_retryable, run).await
 }
 
 async fn prepared(session: &Session, doing: &str, text: &str) -> Result<PreparedStatement> {
