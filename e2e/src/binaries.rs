@@ -17,7 +17,7 @@ impl Binaries {
         BUILT.get_or_init(|| {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
-            let packages = ["-p", "tallyman", "-p", "tallyman-sidecar", "-p", "tallyman-rollup"];
+            let packages = ["-p", "tallyman", "-p", "tallyman-sidecar", "-p", "tallyman-rollup", "-p", "tallyman-operator"];
             let mut build = Command::new(cargo);
             // The root of the checkout that runs, which is not always the one that was compiled: they may share a target folder.
             let here =
@@ -39,6 +39,11 @@ impl Binaries {
     /// `tallyman-sidecar`.
     pub fn sidecar(&self) -> PathBuf {
         self.folder.join("tallyman-sidecar")
+    }
+
+    /// `tallyman-operator`.
+    pub fn operator(&self) -> PathBuf {
+        self.folder.join("tallyman-operator")
     }
 
     /// `tallyman-rollup`.

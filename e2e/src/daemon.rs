@@ -199,7 +199,7 @@ fn own_ip() -> IpAddr {
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 64, 0, 0).to_bits() | of_program << 8 | number).into()
 }
 
-fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     exchange(address, &format!("GET {path}"), "")
 }
 

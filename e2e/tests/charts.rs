@@ -408,7 +408,8 @@ fn the_operator_may_do_what_its_steps_need_and_no_more() {
         ("get", "secret/other-cluster-admin", NAMESPACE, true),
         ("get", "secret/somebody-elses", NAMESPACE, false),
         ("patch", "secret/cassandra-admin", NAMESPACE, false),
-        ("patch", "secret/tallyman-operator-key", NAMESPACE, true),
+        ("patch", "secret/tallyman-operator-key", NAMESPACE, false),
+        ("patch", "secret/tallyman-webhook-certificates", NAMESPACE, true),
         ("list", "pods", "elsewhere", false),
         ("create", "events.events.k8s.io", "default", false),
     ];
