@@ -110,7 +110,8 @@ pub fn plan_in_dataset(spec: &CounterNamespaceSpec, dataset_of: Option<&CounterN
     let events = durable.then(|| events::plan(spec, &load, dataset_of));
     let rollup = durable.then(|| rollup::plan(spec, &load, &mut notes));
     let cache = cache::plan(spec, &load, &mut notes);
-    notes.extend(load.notes(durable));
+    let buckets = events.as_ref().map(|events| events.buckets_per_id.value);
+    notes.extend(buckets.and_then(|buckets| load.of_cassandra(spec.counter_type, buckets)));
     Plan { events, rollup, cache, notes }
 }
 

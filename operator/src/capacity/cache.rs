@@ -124,9 +124,9 @@ fn resources(counter_type: CounterType, load: &Load, memory: Quantity) -> Choice
     };
     // Half busy: see CACHE_SERVER_OPERATIONS_PER_SECOND.
     let most = operations.min(CACHE_SERVER_OPERATIONS_PER_SECOND);
-    let millicores = (most * MILLICORES_MAX).div_ceil(CACHE_SERVER_OPERATIONS_PER_SECOND).max(MILLICORES_MIN);
+    let millicores = (most * MILLICORES_MAX).div_ceil(CACHE_SERVER_OPERATIONS_PER_SECOND);
     let reason = format!(
-        "cpu ({what}) × 4 cores ÷ {CACHE_SERVER_OPERATIONS_PER_SECOND}/s a server = {millicores} millicores, to a step; {memory_why}"
+        "cpu ({what}), {most} of them on one server, × 4 cores ÷ {CACHE_SERVER_OPERATIONS_PER_SECOND}/s = {millicores} millicores, to a step; {memory_why}"
     );
     Choice::new(sizes::resources(sizes::cpu_step(millicores), container), Origin::Workload, reason)
 }

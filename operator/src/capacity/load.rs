@@ -1,8 +1,8 @@
 //! What a workload means for partitions, rollup servers and memcached. Whole numbers, rounded up: no float decides a setting but
 //! through the hottest counter's share.
 
-use tallyman_crds::CounterNamespaceSpec;
 use tallyman_crds::counter_namespace::Cardinality;
+use tallyman_crds::{CounterNamespaceSpec, CounterType};
 
 use super::figures::{
     CASSANDRA_READ_CORE_MS, CASSANDRA_WRITE_CORE_MS, COUNTERS_ASSUMED, WRITES_PER_ROLLUP_HIGH, WRITES_PER_ROLLUP_LOW,
@@ -87,17 +87,22 @@ impl Load {
         Some(derived)
     }
 
-    /// What a person should know of the load, besides the settings.
-    pub fn notes(&self, durable: bool) -> Vec<String> {
-        let (Some(writes), true) = (self.writes, durable) else { return Vec::new() };
+    /// What Cassandra is to bear. A rollup, and a read of an Accurate counter, reads the counter's row and its partitions: those of
+    /// one time bucket, as windows are short.
+    pub fn of_cassandra(&self, counter_type: CounterType, buckets_per_id: i32) -> Option<String> {
+        let writes = self.writes?;
         let rollups = self.rollups().map_or(0, |rollups| rollups.number);
-        // A write is an event; a rollup reads the counter's row and its events, and writes a checkpoint.
-        let writes_ms = (writes + rollups).saturating_mul(CASSANDRA_WRITE_CORE_MS);
-        let reads_ms = rollups.saturating_mul(2 * CASSANDRA_READ_CORE_MS);
-        let cores = (writes_ms + reads_ms).div_ceil(1_000);
-        vec![format!(
-            "Cassandra: ({writes} events/s + {rollups} checkpoints/s) × {CASSANDRA_WRITE_CORE_MS} core-ms + 2 × {rollups} reads/s × {CASSANDRA_READ_CORE_MS} core-ms = {cores} cores, over all nodes"
-        )]
+        let gets = if counter_type == CounterType::Accurate { self.reads.unwrap_or(0) } else { 0 };
+        let per_scan = 1 + u64::try_from(buckets_per_id).unwrap_or(1);
+        let changed = writes.saturating_add(rollups);
+        let read = rollups.saturating_add(gets).saturating_mul(per_scan);
+        let core_ms = changed * CASSANDRA_WRITE_CORE_MS + read.saturating_mul(CASSANDRA_READ_CORE_MS);
+        let cores = core_ms.div_ceil(1_000);
+        let scans =
+            if gets > 0 { format!("({rollups} rollups/s + {gets} reads/s)") } else { format!("{rollups} rollups/s") };
+        Some(format!(
+            "Cassandra: ({writes} events/s + {rollups} checkpoints/s) × {CASSANDRA_WRITE_CORE_MS} core-ms + {scans} × {per_scan} partitions × {CASSANDRA_READ_CORE_MS} core-ms = {cores} cores, over all nodes, at most"
+        ))
     }
 }
 
