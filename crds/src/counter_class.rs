@@ -108,10 +108,6 @@ pub struct CassandraTls {
     /// Secret whose key `ca.crt` holds the certificates that the nodes' certificates are checked against.
     #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_NAME))]
     pub ca_secret_name: String,
-    /// Secret whose keys `tls.crt` and `tls.key` are shown to the nodes; absent: none is shown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 253), regex(pattern = SECRET_NAME))]
-    pub client_secret_name: Option<String>,
 }
 
 /// Shared memcached servers.

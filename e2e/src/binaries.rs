@@ -17,7 +17,8 @@ impl Binaries {
         BUILT.get_or_init(|| {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
-            let packages = ["-p", "tallyman", "-p", "tallyman-sidecar", "-p", "tallyman-rollup", "-p", "tallyman-operator"];
+            let packages =
+                ["-p", "tallyman", "-p", "tallyman-sidecar", "-p", "tallyman-rollup", "-p", "tallyman-operator"];
             let mut build = Command::new(cargo);
             // The root of the checkout that runs, which is not always the one that was compiled: they may share a target folder.
             let here =

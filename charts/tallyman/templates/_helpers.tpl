@@ -35,7 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.class.create }}
 {{- $cassandra := default dict .Values.class.spec.cassandra }}
 {{- $tls := default dict $cassandra.tls }}
-{{- $names = concat $names (list $cassandra.adminCredentialsSecretName $tls.caSecretName $tls.clientSecretName) }}
+{{- $names = concat $names (list $cassandra.adminCredentialsSecretName $tls.caSecretName) }}
 {{- end }}
 {{- concat $names (include "tallyman.ownSecretNames" . | fromJsonArray) | compact | uniq | sortAlpha | toJson }}
 {{- end }}
