@@ -46,6 +46,7 @@ pub struct Metrics {
     ddl: Family<StepName, Counter<u64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
     slices_ahead: Family<OfDataset, Gauge<i64, AtomicI64>>,
+    slices_overdue: Family<OfDataset, Gauge<i64, AtomicI64>>,
     conditions: Family<ConditionStatus, Gauge<i64, AtomicI64>>,
 }
 
@@ -72,6 +73,12 @@ impl Metrics {
         of.register("leader", "1 while this operator leads, else 0", metrics.leader.clone());
         let ahead = metrics.slices_ahead.clone();
         of.register_with_unit("slices_ahead", "How far ahead of now a dataset's slices reach", Unit::Seconds, ahead);
+        let overdue = metrics.slices_overdue.clone();
+        of.register(
+            "slices_overdue",
+            "Slices of a dataset that are past closeAfter and not closed: a sweep cannot finish",
+            overdue,
+        );
         registry.register(
             "tallyman_counternamespaces",
             "CounterNamespaces, by condition and its status",
@@ -109,9 +116,16 @@ impl Metrics {
         self.slices_ahead.get_or_create(&OfDataset { dataset: dataset.to_owned() }).set(ahead);
     }
 
+    /// How many slices of a dataset should be closed and are not.
+    pub fn slices_overdue(&self, dataset: &str, overdue: usize) {
+        let labels = OfDataset { dataset: dataset.to_owned() };
+        self.slices_overdue.get_or_create(&labels).set(i64::try_from(overdue).unwrap_or(i64::MAX));
+    }
+
     /// A dataset is kept no more.
     pub fn dataset_gone(&self, dataset: &str) {
         self.slices_ahead.remove(&OfDataset { dataset: dataset.to_owned() });
+        self.slices_overdue.remove(&OfDataset { dataset: dataset.to_owned() });
     }
 
     /// How many CounterNamespaces have a condition with this status.

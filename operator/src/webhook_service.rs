@@ -41,7 +41,7 @@ const RESOURCES_FRESH: Duration = Duration::from_secs(1);
 /// Where the certificate comes from.
 enum Source {
     Folder(PathBuf),
-    Secret(Api<Secret>),
+    Secret(Box<Api<Secret>>),
 }
 
 /// The webhook of this process.
@@ -64,7 +64,7 @@ impl Webhook {
         let certificate = ServerCertificate::none(metrics.certificate_not_after());
         let source = match &arguments.webhook_certificates_dir {
             Some(folder) => Source::Folder(folder.clone()),
-            None => Source::Secret(Api::namespaced(client.clone(), &arguments.operator_namespace)),
+            None => Source::Secret(Box::new(Api::namespaced(client.clone(), &arguments.operator_namespace))),
         };
         let lookup = Cluster { client, watching: arguments.watch_namespaces.clone(), sidecar, read: Mutex::default() };
         let handler = Handler { lookup: Arc::new(lookup), on_skipped: told_as_event(recorder), metrics };

@@ -36,6 +36,10 @@ const TEST_CASSANDRA: &[&str] = &[
 const TEST_END_TO_END: &[&str] = &[
     "test", "--release", "-p", "tallyman-e2e", "--no-fail-fast", "--", "--include-ignored", "--test-threads", "2",
 ];
+#[rustfmt::skip]
+const TEST_OPERATOR: &[&str] = &[
+    "test", "--release", "-p", "tallyman-e2e", "--test", "operator", "--no-fail-fast", "--", "--include-ignored", "--test-threads", "4",
+];
 const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
 /// What takes its time: many seeds, and a million counters.
 #[rustfmt::skip]
@@ -113,4 +117,6 @@ pub const FULL: &[Stage] = &[
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
     on(nodes(1), cargo("end to end, binary", TEST_BINARY)),
     cargo("end to end, servers", TEST_END_TO_END),
+    // The tests of the operator ran on the older version with the rest.
+    cargo_with("operator, Kubernetes 1.36", TEST_OPERATOR, &[("TALLYMAN_KUBERNETES", "1.36")]),
 ];

@@ -11,7 +11,7 @@ use tallyman_counter::backend::cassandra::schema::ddl::Permit;
 use tallyman_counter::backend::cassandra::schema::plan::{Step, Wanted};
 use tallyman_counter::backend::cassandra::schema::provision::{Incomplete, Provisioner};
 use tallyman_counter::clock::Clock;
-use tallyman_counter::model::{NamespaceName, SliceState, Timestamp};
+use tallyman_counter::model::{NamespaceName, SliceRecord, SliceState, Timestamp};
 use tallyman_counter::store::EventStore;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -260,15 +260,13 @@ impl Shared {
             tracing::debug!(dataset = %around.key.dataset, step = step.action.name(), why = %step.why, "a step of a schema");
         };
         let done = self.provisioner().apply(wanted, &mut progress).await;
-        let slices = match done {
-            Ok(done) => self.slices(wanted, done.notes).await,
-            Err(incomplete) => Err(trouble(&incomplete)),
+        // Also after a failure: how far slices reach matters most then.
+        let slices = match (self.slices(wanted, Vec::new()).await, done) {
+            (slices, Ok(done)) => slices.map(|slices| Slices { notes: done.notes, ..slices }),
+            (_, Err(incomplete)) => Err(trouble(&incomplete)),
         };
         match slices {
-            Ok(slices) => {
-                around.metrics.slices_ahead(&around.key.dataset, slices.newest_end, around.clock.now());
-                SchemaState::Ready(slices)
-            }
+            Ok(slices) => SchemaState::Ready(slices),
             Err(trouble) => {
                 tracing::warn!(dataset = %around.key.dataset, class = %around.key.class, after = ?started.elapsed(), reason = %trouble.message, "the dataset is not as it is wanted");
                 SchemaState::Failed(trouble)
@@ -320,6 +318,12 @@ impl Shared {
             slices.oldest_start = Some(slices.oldest_start.map_or(record.start, |known| known.min(record.start)));
             slices.newest_end = Some(slices.newest_end.map_or(record.end, |known| known.max(record.end)));
         }
+        let (around, now) = (&self.surroundings, self.surroundings.clock.now());
+        let is_overdue = |record: &&SliceRecord| {
+            record.state == SliceState::Open && record.end.plus(wanted.dataset.retention.close_after + LOOK_EVERY) < now
+        };
+        around.metrics.slices_ahead(&around.key.dataset, slices.newest_end, now);
+        around.metrics.slices_overdue(&around.key.dataset, records.iter().filter(is_overdue).count());
         Ok(slices)
     }
 

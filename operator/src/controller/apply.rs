@@ -262,6 +262,12 @@ async fn one(
                     .extend(live.and_then(|live| rollout(&desired, &live)).map(|rollout| (desired.name, rollout)));
                 return Ok(());
             }
+            if live.is_some() && waits_for_other_copies(&desired, namespace, &applied.rollouts) {
+                applied
+                    .rollouts
+                    .extend(live.and_then(|live| rollout(&desired, &live)).map(|rollout| (desired.name, rollout)));
+                return Ok(());
+            }
             context.must_lead(&format!("apply {shown}"))?;
             let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
             let answer = api.patch(&desired.name, &parameters, &Patch::Apply(&desired.value)).await;
@@ -350,6 +356,19 @@ fn keeps_template(desired: &mut Desired, live: &DynamicObject, namespace: &Count
     let differs = !compare::differences(&desired.value["spec"]["template"], &live.data["spec"]["template"]).is_empty();
     desired.value["spec"]["template"] = live.data["spec"]["template"].clone();
     differs
+}
+
+/// Copies of a cache are changed one after the other: all at once would lose what only caches hold. Those of lower numbers come first.
+fn waits_for_other_copies(
+    desired: &Desired,
+    namespace: &CounterNamespace,
+    rollouts: &HashMap<String, Rollout>,
+) -> bool {
+    let copy = format!("{}-", names::cache(&namespace.name_any()));
+    let mut earlier = rollouts.iter().filter(|(name, _)| name.starts_with(&copy));
+    desired.kind == Kind::StatefulSet
+        && desired.name.starts_with(&copy)
+        && earlier.any(|(_, rollout)| !rollout.is_complete())
 }
 
 fn is_as_desired(desired: &Desired, live: &DynamicObject) -> bool {
