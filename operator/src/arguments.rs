@@ -92,6 +92,21 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_the_operator_has_every_option_and_variable() {
+        let page = include_str!("../../docs/operator.md");
+        for argument in Arguments::command().get_arguments() {
+            let option = argument.get_long().unwrap();
+            if matches!(option, "help" | "version") {
+                continue;
+            }
+            assert!(page.contains(&format!("`--{option}")), "--{option}");
+            let is_shared = ["log-format", "log-level", "otlp-endpoint", "config"].contains(&option);
+            let variable = argument.get_env().unwrap().to_string_lossy();
+            assert!(is_shared || page.contains(&format!("`{variable}`")), "{variable}");
+        }
+    }
+
+    #[test]
     fn a_lease_has_bounds() {
         assert_eq!(lease_duration("15s"), Ok(Duration::from_secs(15)));
         for wrong in ["1s", "1h", "soon", "-15s"] {

@@ -134,3 +134,35 @@ impl Metrics {
         self.conditions.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_the_operator_has_every_metric() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::registered(&mut registry);
+        metrics.reconciled("CounterNamespace", true, Duration::from_millis(3));
+        metrics.wrote("Secret", false);
+        metrics.schema_step("create_table");
+        metrics.leads(true);
+        metrics.slices_ahead("plays", Some(Timestamp::from_micros(90_000_000)), Timestamp::from_micros(30_000_000));
+        metrics.slices_overdue("plays", 2);
+        metrics.condition("Ready", "True", 3);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("tallyman_operator_slices_ahead_seconds{dataset=\"plays\"} 60"), "{text}");
+        let page = include_str!("../../docs/operator.md");
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        for sample in samples {
+            let name = sample.split(['{', ' ']).next().unwrap();
+            let name = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            assert!(page.contains(name), "{name}");
+        }
+        metrics.dataset_gone("plays");
+        text.clear();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(!text.contains("plays"), "{text}");
+    }
+}

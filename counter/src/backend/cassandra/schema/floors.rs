@@ -3,7 +3,7 @@
 //! Deleting rows is not enough. A sidecar or a rollup server that has not heard of it yet writes on; a node that was down brings
 //! rows back by its hints; the mark of a counter's first write is written with a *falling* timestamp, so that the deletion hides that
 //! of a namespace created again under the name; and caches remember. So a deletion first records a floor `F`, and whoever reads
-//! rows applies it ([`Floors`]): a checkpoint or a last write at or before `F` is none, and counting begins after `F`, whether or not the
+//! rows applies it (`Floors`): a checkpoint or a last write at or before `F` is none, and counting begins after `F`, whether or not the
 //! first mark is there. Rows that are at or before `F` are garbage from then on, which [`super::removal`] sweeps up at leisure.
 //!
 //! Why no old count can come back:
