@@ -286,3 +286,6 @@ fn condition(
         last_transition_time: unchanged.map_or_else(now, |known| known.last_transition_time.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

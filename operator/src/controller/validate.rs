@@ -137,3 +137,6 @@ fn of_dataset(namespace: &CounterNamespace, plan: &Plan) -> [(&'static str, Stri
         ("retention.deleteAfter", events.retention.delete_after.to_string()),
     ]
 }
+
+#[cfg(test)]
+mod tests;
