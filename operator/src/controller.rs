@@ -27,7 +27,7 @@ use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::Recorder;
-use kube::runtime::{Controller, watcher};
+use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tallyman_counter::configuration::{CacheStorage, Counting, NamespaceConfiguration};
@@ -171,8 +171,15 @@ pub async fn run(parts: Parts) {
 
 async fn classes(context: Arc<Context>) {
     let classes: Api<DeserializeGuard<CounterClass>> = Api::all(context.client.clone());
-    let controller = Controller::new(classes, watcher::Config::default());
-    let there = controller.store();
+    let (there, writer) = reflector::store();
+    let watched = watcher(classes, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        // Writes to its status are no news: ours are not, and those of an operator of other Kubernetes namespaces, which may have
+        // another Secret of the same name, would be answered with ours at once, and so on without end.
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let controller = Controller::for_stream(watched, there.clone());
     let gone = async {
         let mut every = tokio::time::interval(CLASSES_EVERY);
         if there.wait_until_ready().await.is_err() {
