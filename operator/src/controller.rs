@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, DeserializeGuard};
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::Recorder;
 use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
@@ -33,7 +33,7 @@ use serde_json::json;
 use tallyman_counter::configuration::{CacheStorage, Counting, NamespaceConfiguration};
 use tallyman_counter::model::NamespaceName;
 use tallyman_crds::counter_namespace::{CacheReplicaStatus, EndpointsStatus, ImagesStatus};
-use tallyman_crds::{CounterClass, CounterNamespace, CounterType, GROUP, VERSION};
+use tallyman_crds::{CounterClass, CounterNamespace, CounterNamespaceStatus, CounterType, GROUP, VERSION};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -531,16 +531,31 @@ async fn unreadable(context: &Context, guarded: &Guarded, reason: &str) -> Resul
         waiting_helps: false,
     };
     let observed = Observed { generation: guarded.meta().generation, refused: Some(refused), ..Observed::default() };
-    let after = status::status(&observed, &tallyman_crds::CounterNamespaceStatus::default(), Timestamp::now());
-    let patch = json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "CounterNamespace", "metadata": {"name": name},
-        "status": {"observedGeneration": after.observed_generation, "conditions": after.conditions},
-    });
-    // Its status cannot be read either, so that it is not known whether this is news.
-    if context.failures.lock().unwrap_or_else(PoisonError::into_inner).get(&full_name(guarded)).is_none() {
+    let before = status_alone(context, &kubernetes_namespace, &name).await?;
+    let after = status::status(&observed, &before, Timestamp::now());
+    if after != before {
+        let patch = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "CounterNamespace", "metadata": {"name": name},
+            "status": after,
+        });
         write_status(context, &kubernetes_namespace, &name, &patch).await?;
     }
-    Ok(Action::requeue(context.failed(&full_name(guarded))))
+    // Only a change of it helps, which the watch shows.
+    Ok(Action::requeue(LOOK_EVERY))
+}
+
+/// The status of a resource that cannot be read as a whole; empty when it cannot be read either.
+async fn status_alone(
+    context: &Context,
+    kubernetes_namespace: &str,
+    name: &str,
+) -> Result<CounterNamespaceStatus, Error> {
+    let resource = ApiResource::erase::<CounterNamespace>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), kubernetes_namespace, &resource);
+    let doing = format!("read {kubernetes_namespace}/{name}");
+    let found = api.get_opt(name).await.map_err(Error::doing(doing))?;
+    let status = found.and_then(|mut found| found.data.get_mut("status").map(serde_json::Value::take));
+    Ok(status.and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default())
 }
 
 /// The namespace's name as the engine takes it. The schema is narrower than the engine.
