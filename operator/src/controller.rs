@@ -23,17 +23,17 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, DeserializeGuard};
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::Recorder;
-use kube::runtime::{Controller, watcher};
+use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tallyman_counter::configuration::{CacheStorage, Counting, NamespaceConfiguration};
 use tallyman_counter::model::NamespaceName;
 use tallyman_crds::counter_namespace::{CacheReplicaStatus, EndpointsStatus, ImagesStatus};
-use tallyman_crds::{CounterClass, CounterNamespace, CounterType, GROUP, VERSION};
+use tallyman_crds::{CounterClass, CounterNamespace, CounterNamespaceStatus, CounterType, GROUP, VERSION};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -62,8 +62,12 @@ pub type Guarded = DeserializeGuard<CounterNamespace>;
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Namespaces reconciled at a time.
 const CONCURRENCY: u16 = 16;
-/// How soon a namespace is looked at though nothing happened, for what no watch shows: Secrets.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// How soon a namespace is looked at though nothing happened, for what no watch shows: Secrets. With the time that those are trusted,
+/// a minute at most.
+const LOOK_EVERY: Duration = Duration::from_secs(45);
+/// How soon a namespace is looked at again whose status somebody wrote meanwhile. No watch tells of that: changes of the status alone
+/// are filtered out, ours above all.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// After failures.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_mins(5) };
 /// How soon it is noticed that a class is gone.
@@ -171,8 +175,15 @@ pub async fn run(parts: Parts) {
 
 async fn classes(context: Arc<Context>) {
     let classes: Api<DeserializeGuard<CounterClass>> = Api::all(context.client.clone());
-    let controller = Controller::new(classes, watcher::Config::default());
-    let there = controller.store();
+    let (there, writer) = reflector::store();
+    let watched = watcher(classes, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        // Writes to its status are no news: ours are not, and those of an operator of other Kubernetes namespaces, which may have
+        // another Secret of the same name, would be answered with ours at once, and so on without end.
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let controller = Controller::for_stream(watched, there.clone());
     let gone = async {
         let mut every = tokio::time::interval(CLASSES_EVERY);
         if there.wait_until_ready().await.is_err() {
@@ -352,10 +363,14 @@ async fn provision(context: &Context, scope: &Scope, namespace: &CounterNamespac
         }
     }
     let refused = observed.refused.is_some();
-    update_status(context, namespace, &observed).await?;
+    let is_written = update_status(context, namespace, &observed).await?;
     let name = full_name(namespace);
+    if !is_written {
+        return Ok(Action::requeue(LOOK_AGAIN));
+    }
     if refused {
-        return Ok(Action::requeue(context.failed(&name)));
+        // What it waits for is not always watched: an older namespace of its dataset that is gone, somebody's object in the way.
+        return Ok(Action::requeue(context.failed(&name).min(LOOK_EVERY)));
     }
     context.succeeded(&name);
     Ok(Action::requeue(Backoff { first: LOOK_EVERY, most: LOOK_EVERY }.after(1, &name)))
@@ -475,11 +490,12 @@ fn selector(name: &str) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-async fn update_status(context: &Context, namespace: &CounterNamespace, observed: &Observed) -> Result<(), Error> {
+/// Whether the status is as observed now; `false` when somebody wrote the resource meanwhile.
+async fn update_status(context: &Context, namespace: &CounterNamespace, observed: &Observed) -> Result<bool, Error> {
     let before = namespace.status.clone().unwrap_or_default();
     let after = status::status(observed, &before, Timestamp::now());
     if namespace.status.as_ref() == Some(&after) {
-        return Ok(());
+        return Ok(true);
     }
     let after_json = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "CounterNamespace",
@@ -487,17 +503,21 @@ async fn update_status(context: &Context, namespace: &CounterNamespace, observed
         "metadata": {"name": namespace.name_any(), "resourceVersion": namespace.resource_version()},
         "status": after,
     });
-    write_status(context, &namespace.namespace().unwrap_or_default(), &namespace.name_any(), &after_json).await?;
+    let kubernetes_namespace = namespace.namespace().unwrap_or_default();
+    if !write_status(context, &kubernetes_namespace, &namespace.name_any(), &after_json).await? {
+        return Ok(false);
+    }
     events::publish(context, namespace, events::of_change(&before, &after)).await;
-    Ok(())
+    Ok(true)
 }
 
+/// Whether it was written, or is gone; `false` when it is of another version than the patch.
 async fn write_status(
     context: &Context,
     kubernetes_namespace: &str,
     name: &str,
     patch: &serde_json::Value,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let doing = format!("write the status of {kubernetes_namespace}/{name}");
     context.must_lead(&doing)?;
     let api: Api<Guarded> = Api::namespaced(context.client.clone(), kubernetes_namespace);
@@ -505,9 +525,9 @@ async fn write_status(
     let answer = api.patch_status(name, &parameters, &Patch::Apply(patch)).await;
     context.metrics.wrote("CounterNamespace", answer.is_ok());
     match answer {
-        Ok(_) => Ok(()),
-        // It changed, or is gone: the watch says so, and it is reconciled again.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(Error::doing(doing)(error)),
     }
 }
@@ -524,16 +544,31 @@ async fn unreadable(context: &Context, guarded: &Guarded, reason: &str) -> Resul
         waiting_helps: false,
     };
     let observed = Observed { generation: guarded.meta().generation, refused: Some(refused), ..Observed::default() };
-    let after = status::status(&observed, &tallyman_crds::CounterNamespaceStatus::default(), Timestamp::now());
-    let patch = json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "CounterNamespace", "metadata": {"name": name},
-        "status": {"observedGeneration": after.observed_generation, "conditions": after.conditions},
-    });
-    // Its status cannot be read either, so that it is not known whether this is news.
-    if context.failures.lock().unwrap_or_else(PoisonError::into_inner).get(&full_name(guarded)).is_none() {
+    let before = status_alone(context, &kubernetes_namespace, &name).await?;
+    let after = status::status(&observed, &before, Timestamp::now());
+    if after != before {
+        let patch = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "CounterNamespace", "metadata": {"name": name},
+            "status": after,
+        });
         write_status(context, &kubernetes_namespace, &name, &patch).await?;
     }
-    Ok(Action::requeue(context.failed(&full_name(guarded))))
+    // Only a change of it helps, which the watch shows.
+    Ok(Action::requeue(LOOK_EVERY))
+}
+
+/// The status of a resource that cannot be read as a whole; empty when it cannot be read either.
+async fn status_alone(
+    context: &Context,
+    kubernetes_namespace: &str,
+    name: &str,
+) -> Result<CounterNamespaceStatus, Error> {
+    let resource = ApiResource::erase::<CounterNamespace>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), kubernetes_namespace, &resource);
+    let doing = format!("read {kubernetes_namespace}/{name}");
+    let found = api.get_opt(name).await.map_err(Error::doing(doing))?;
+    let status = found.and_then(|mut found| found.data.get_mut("status").map(serde_json::Value::take));
+    Ok(status.and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default())
 }
 
 /// The namespace's name as the engine takes it. The schema is narrower than the engine.

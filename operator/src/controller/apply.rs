@@ -2,7 +2,7 @@
 //! what others set beside it stays; and pruned of what is no longer built.
 //!
 //! What was found as it should be is remembered with its `resourceVersion`: as long as the watch shows the same one, it is not even
-//! read again. Secrets are not watched (that would need the right to read all of them), so that they are read again after a minute.
+//! read again. Secrets are not watched (that would need the right to read all of them), so that they are read again after a while.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +24,7 @@ use crate::compare;
 use crate::names;
 
 /// How long a Secret that was found right is taken for it.
-const SECRET_TRUSTED: Duration = Duration::from_mins(1);
+const SECRET_TRUSTED: Duration = Duration::from_secs(15);
 
 /// Whether anything may be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,13 @@ pub struct Applied {
     pub rollouts: HashMap<String, Rollout>,
     /// What cannot be applied as it is.
     pub refused: Option<Refused>,
+}
+
+impl Applied {
+    /// The first that is refused is told.
+    fn refuse(&mut self, refused: Refused) {
+        self.refused.get_or_insert(refused);
+    }
 }
 
 /// How far a StatefulSet is.
@@ -168,10 +175,11 @@ pub async fn apply(
         let desired =
             Desired::of(object).map_err(|error| Error::Build { name: name.clone(), reason: error.to_string() })?;
         built.push((desired.kind, desired.name.clone()));
+        // One that is refused keeps no other from being repaired.
         one(context, owned, namespace, desired, mode, &mut applied).await?;
-        if applied.refused.is_some() {
-            return Ok(applied);
-        }
+    }
+    if applied.refused.is_some() {
+        return Ok(applied);
     }
     for (kind, name, uid) in owned.of(&kubernetes_namespace, namespace.uid().as_deref().unwrap_or_default()) {
         if built.contains(&(kind, name.clone())) {
@@ -235,7 +243,7 @@ async fn one(
     let mut kept_template = false;
     if let Some(live) = &live {
         if !is_owned(live, namespace) {
-            applied.refused = Some(Refused {
+            applied.refuse(Refused {
                 reason: "Conflict",
                 message: format!("{shown} exists and does not belong to this CounterNamespace; rename or delete it"),
                 waiting_helps: true,
@@ -243,7 +251,7 @@ async fn one(
             return Ok(());
         }
         if live.metadata.deletion_timestamp.is_some() {
-            applied.refused = Some(Refused {
+            applied.refuse(Refused {
                 reason: "BeingDeleted",
                 message: format!("{shown} is being deleted; its end is waited for"),
                 waiting_helps: true,
@@ -268,15 +276,19 @@ async fn one(
                     .extend(live.and_then(|live| rollout(&desired, &live)).map(|rollout| (desired.name, rollout)));
                 return Ok(());
             }
-            context.must_lead(&format!("apply {shown}"))?;
-            let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
-            let answer = api.patch(&desired.name, &parameters, &Patch::Apply(&desired.value)).await;
-            context.metrics.wrote(desired.kind.name(), answer.is_ok());
-            let answer = answer.map_err(Error::doing(format!("apply {shown}")));
+            let mut answer = write(context, &api, &desired).await;
+            if let (Err(error), Some(live)) = (&answer, &live)
+                && error.refusal().is_some_and(|status| status.code == 422)
+                && may_be_made_anew(&desired, live)
+            {
+                let uid = live.uid().unwrap_or_default();
+                delete(context, desired.kind, &kubernetes_namespace, &desired.name, &uid).await?;
+                answer = write(context, &api, &desired).await;
+            }
             let answer = match answer {
                 Err(error) if error.refusal().is_some() => {
                     let message = error.refusal().map(|status| status.message.clone()).unwrap_or_default();
-                    applied.refused = Some(Refused {
+                    applied.refuse(Refused {
                         reason: "ApplyRefused",
                         message: format!("the API server refuses {shown}: {message}"),
                         waiting_helps: true,
@@ -306,6 +318,22 @@ async fn one(
     applied.rollouts.extend(rollout.map(|rollout| (desired.name, rollout)));
     applied.kept_templates.extend(kept_template.then_some(shown));
     Ok(())
+}
+
+async fn write(context: &Context, api: &Api<DynamicObject>, desired: &Desired) -> Result<DynamicObject, Error> {
+    let doing = format!("apply {}", desired.shown());
+    context.must_lead(&doing)?;
+    let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
+    let answer = api.patch(&desired.name, &parameters, &Patch::Apply(&desired.value)).await;
+    context.metrics.wrote(desired.kind.name(), answer.is_ok());
+    answer.map_err(Error::doing(doing))
+}
+
+/// Whether an object that cannot be changed back may be deleted and made anew: just this was applied before, so that what is in the
+/// way is somebody's change, such as a Service's port (another number is another entry to the API server, and two of one name are
+/// refused) or `immutable: true`; and no pods go with it.
+fn may_be_made_anew(desired: &Desired, live: &DynamicObject) -> bool {
+    desired.kind != Kind::StatefulSet && live.annotations().get(names::APPLIED) == Some(&desired.digest)
 }
 
 /// What is known of an object that was found right and has not changed since.

@@ -137,8 +137,8 @@ impl Classes {
 pub async fn reconcile(guarded: &DeserializeGuard<CounterClass>, context: &Context) -> Result<Action, Error> {
     let name = guarded.name_any();
     let class = match &guarded.0 {
-        Ok(class) if class.metadata.deletion_timestamp.is_none() => Arc::new(class.clone()),
-        Ok(_) => return Ok(Action::requeue(LOOK_EVERY)),
+        // One that is being deleted, and held by somebody's finalizer, is used until it is gone.
+        Ok(class) => Arc::new(class.clone()),
         Err(invalid) => {
             let message = format!("CounterClass {name} cannot be read: {}", invalid.error);
             if context.classes.learn(&name, ClassState::Unusable { is_default: false, message }) {
@@ -175,8 +175,12 @@ async fn access(context: &Context, class: &CounterClass) -> Result<Result<Access
     let cassandra = &class.spec.cassandra;
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.operator_namespace);
     let read = async |field: &str, name: &str, keys: &[&str]| {
-        let found = secrets.get_opt(name).await.map_err(Error::doing(format!("read Secret {name}")))?;
         let place = format!("{field}: Secret {name} in Kubernetes namespace {}", context.settings.operator_namespace);
+        let found = match secrets.get_opt(name).await.map_err(Error::doing(format!("read Secret {name}"))) {
+            // No trouble of ours: who set the class and the permissions up has to hear it, and other classes do not wait.
+            Err(error) if error.refusal().is_some() => return Ok(Err(format!("{place} cannot be read: {error}"))),
+            found => found?,
+        };
         let Some(secret) = found else { return Ok(Err(format!("{place} is not there; it is waited for"))) };
         let data = secret.data.unwrap_or_default();
         let mut values = Vec::new();
