@@ -81,9 +81,21 @@ impl Leadership {
             let Some(term) = term else { return };
             tokio::select! {
                 _ = changes.changed() => {}
-                () = tokio::time::sleep_until(term.until) => return,
+                () = tokio::time::sleep_until(term.until) => self.expire(),
             }
         }
+    }
+
+    /// Forgets a term that is over, so that nobody takes it for one that has just begun.
+    fn expire(&self) {
+        self.term.send_if_modified(|term| {
+            let is_over = term.as_ref().is_some_and(|term| Instant::now() >= term.until);
+            if is_over {
+                *term = None;
+                tracing::warn!(identity = %self.identity, "no longer the leader");
+            }
+            is_over
+        });
     }
 
     /// Takes the lease when it is free, and renews it. Ends never; dropped, it leaves the lease to run out, unless
@@ -92,13 +104,15 @@ impl Leadership {
         let mut seen: Option<Seen> = None;
         let retry = self.lease_duration / 5;
         loop {
-            match self.attempt(&mut seen).await {
-                Ok(()) => {}
-                Err(error) => tracing::warn!(%error, lease = LEASE, "the Lease could not be looked at or renewed"),
+            // An answer that never comes must not be waited for: the next attempt is made over a new connection.
+            match tokio::time::timeout(self.lease_duration, self.attempt(&mut seen)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, lease = LEASE, "the Lease could not be looked at or renewed"),
+                Err(_) => {
+                    tracing::warn!(lease = LEASE, limit = ?self.lease_duration, "the Lease could not be looked at or renewed in time");
+                }
             }
-            if !self.is_held() && self.term.send_replace(None).is_some() {
-                tracing::warn!(identity = %self.identity, "no longer the leader");
-            }
+            self.expire();
             tokio::time::sleep(retry).await;
         }
     }
