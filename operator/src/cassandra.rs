@@ -30,7 +30,7 @@ use files::Files;
 /// How long a first connection may take before its absence says anything.
 const CONNECTING: Duration = Duration::from_secs(10);
 /// Datasets of one cluster that are worked on at a time. Statements that change schemas go one by one anyhow.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
 
 /// How a class's cluster is reached.
 #[derive(Clone, PartialEq, Eq)]

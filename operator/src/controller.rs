@@ -42,12 +42,13 @@ use self::apply::{Memory, Mode};
 use self::classes::Classes;
 use self::dereference::Dereferenced;
 use self::error::{Error, full_name};
+use self::owned::Kind;
 pub use self::scope::Scope;
 use self::status::{Observed, Provisioned};
 use self::validate::{Refused, Valid};
 use crate::backoff::Backoff;
 use crate::build::{self, Built, Images, Inputs, RollupTls, Secrets};
-use crate::cassandra::{DatasetKey, Keeper};
+use crate::cassandra::{Access, DatasetKey, Keeper, SchemaState};
 use crate::certificates;
 use crate::inject;
 use crate::leader::Leadership;
@@ -72,6 +73,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_mins(5) };
 /// How soon it is noticed that a class is gone.
 const CLASSES_EVERY: Duration = Duration::from_millis(250);
+/// How long one reconcile may take; it waits for nothing but the Kubernetes API.
+const RECONCILE_LIMIT: Duration = Duration::from_mins(1);
 /// How often namespaces are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
@@ -332,13 +335,18 @@ async fn reconcile(context: &Context, scope: usize, guarded: &Guarded) -> Result
     let started = Instant::now();
     let scope = &context.scopes[scope];
     context.synced().await;
-    let done = match &guarded.0 {
-        Ok(namespace) if namespace.metadata.deletion_timestamp.is_some() => {
-            deletion::finalize(context, scope, namespace).await
+    let done = async {
+        match &guarded.0 {
+            Ok(namespace) if namespace.metadata.deletion_timestamp.is_some() => {
+                deletion::finalize(context, scope, namespace).await
+            }
+            Ok(namespace) => provision(context, scope, namespace).await,
+            Err(invalid) => unreadable(context, guarded, &invalid.error).await,
         }
-        Ok(namespace) => provision(context, scope, namespace).await,
-        Err(invalid) => unreadable(context, guarded, &invalid.error).await,
     };
+    // An answer that never comes must not be waited for: the next attempt is made over a new connection.
+    let done = tokio::time::timeout(RECONCILE_LIMIT, done).await;
+    let done = done.unwrap_or_else(|_| Err(Error::TooSlow(RECONCILE_LIMIT)));
     context.metrics.reconciled("CounterNamespace", done.is_ok(), started.elapsed());
     done
 }
@@ -386,7 +394,7 @@ async fn build_and_apply(
 ) -> Result<(), Error> {
     let follows = namespace.annotations().get(names::FOLLOW_RELEASE).is_some_and(|value| value == "true");
     let chosen = images::choose(&valid.class, &context.settings.release, &found.pinned, follows);
-    let secrets = secrets(context, namespace, found, valid)?;
+    let secrets = secrets(context, namespace, found, &valid.access)?;
     let Valid { class, plan, siblings, .. } = valid;
     let inputs = Inputs { namespace, class, plan, siblings, images: &chosen.images, secrets: &secrets };
     let built = match build::build(&inputs) {
@@ -396,10 +404,16 @@ async fn build_and_apply(
             return Ok(());
         }
     };
-    let mode = if namespace.spec.paused { Mode::Look } else { Mode::Change };
-    let applied = apply::apply(context, &scope.owned, namespace, &built.objects, mode).await?;
-    let schema = schema(context, namespace, &built);
     let name = namespace.name_any();
+    let mode = if namespace.spec.paused { Mode::Look } else { Mode::Change };
+    let schema = schema(context, namespace, &built);
+    // Sidecars count for whatever document they find. Before the dataset is this namespace's, none is given to them: another's counts
+    // might be in it, or the rows of an earlier namespace of this name might still be going.
+    let may_count = matches!(schema, None | Some(SchemaState::Ready(_)))
+        || scope.owned.has(Kind::ConfigMap, namespace, &names::config_map(&name));
+    let is_held = |object: &&build::Object| !may_count && Kind::of(object) == Kind::ConfigMap;
+    let objects: Vec<_> = built.objects.iter().filter(|object| !is_held(object)).cloned().collect();
+    let applied = apply::apply(context, &scope.owned, namespace, &objects, mode).await?;
     let rollout = |name: String| applied.rollouts.get(&name).copied().unwrap_or_default();
     let mut updates = chosen.updates;
     updates.extend(applied.kept_templates.iter().map(|object| format!("{object} with this release's pod template")));
@@ -427,7 +441,7 @@ async fn build_and_apply(
 }
 
 /// What is wanted of Cassandra, asked for. A namespace that is paused before it was ever provisioned asks for nothing.
-fn schema(context: &Context, namespace: &CounterNamespace, built: &Built) -> Option<crate::cassandra::SchemaState> {
+fn schema(context: &Context, namespace: &CounterNamespace, built: &Built) -> Option<SchemaState> {
     let wanted = built.schema.clone()?;
     let key = DatasetKey { class: wanted.dataset.cluster.clone(), dataset: wanted.dataset.keyspace.clone() };
     let was_provisioned = namespace.status.as_ref().is_some_and(|status| status.slices.is_some());
@@ -441,17 +455,17 @@ fn secrets(
     context: &Context,
     namespace: &CounterNamespace,
     found: &Dereferenced,
-    valid: &Valid,
+    access: &Access,
 ) -> Result<Secrets, Error> {
     if namespace.spec.counter_type == CounterType::BestEffort {
         return Ok(Secrets::default());
     }
     let kubernetes_namespace = namespace.namespace().unwrap_or_default();
     let dataset = namespace.dataset_or_default();
-    let has_login = valid.access.login.is_some();
+    let has_login = access.login.is_some();
     Ok(Secrets {
         password: has_login.then(|| context.passwords.password(&kubernetes_namespace, &dataset)),
-        cassandra_ca: valid.access.ca.clone(),
+        cassandra_ca: access.ca.clone(),
         rollup_tls: Some(rollup_tls(namespace, found)?),
     })
 }

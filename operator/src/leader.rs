@@ -144,6 +144,8 @@ impl Leadership {
             // Also after a restart under the same name: who has it now is this process.
             Some(holder) if *holder == *self.identity => {}
             Some(_) => {
+                // Whatever is left of a term of ours: another holds it by now.
+                self.term.send_replace(None);
                 let now = Instant::now();
                 let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
                 let known = match seen.take() {

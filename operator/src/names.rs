@@ -125,16 +125,22 @@ pub fn sidecar_secret(counter_namespace: &str) -> String {
     format!("tallyman-{counter_namespace}")
 }
 
-/// StatefulSet, headless Service, PodDisruptionBudget, NetworkPolicy and Secret of the rollup servers.
+/// StatefulSet, headless Service, PodDisruptionBudget and NetworkPolicy of the rollup servers.
 #[must_use]
 pub fn rollup(counter_namespace: &str) -> String {
     format!("{counter_namespace}-rollup")
 }
 
+/// The Secret that rollup servers mount. With a dot, which no CounterNamespace's name has: no other's Secret can be called the same.
+#[must_use]
+pub fn rollup_secret(counter_namespace: &str) -> String {
+    format!("{counter_namespace}.rollup")
+}
+
 /// The Secret with the authority that signs the certificates of the rollup servers and their clients. Mounted nowhere.
 #[must_use]
 pub fn rollup_authority(counter_namespace: &str) -> String {
-    format!("{counter_namespace}-rollup-ca")
+    format!("{counter_namespace}.rollup-ca")
 }
 
 /// StatefulSet, headless Service and PodDisruptionBudget of one replica group of the cache.

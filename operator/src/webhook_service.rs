@@ -32,11 +32,13 @@ use crate::webhook::{self, Handler, Lookup, Metrics, OnSkipped, Resources, Skipp
 /// The Secret with the webhook's certificate, in the operator's Kubernetes namespace.
 const SECRET: &str = "tallyman-webhook-certificates";
 /// How often it is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// While there is no certificate.
 const LOOK_SOON: Duration = Duration::from_secs(1);
 /// How long what was read of the cluster is good for: many resources are often applied at once.
 const RESOURCES_FRESH: Duration = Duration::from_secs(1);
+/// How long reading it may take: the API server waits.
+const RESOURCES_LIMIT: Duration = Duration::from_secs(2);
 
 /// Where the certificate comes from.
 enum Source {
@@ -219,8 +221,15 @@ impl Lookup for Cluster {
         {
             return Some(resources.clone());
         }
+        let resources = match tokio::time::timeout(RESOURCES_LIMIT, self.list()).await {
+            Ok(resources) => resources,
+            Err(_) => {
+                tracing::warn!(limit = ?RESOURCES_LIMIT, "the webhook cannot look at other resources in time");
+                return None;
+            }
+        };
         let resources =
-            self.list().await.inspect_err(|error| tracing::warn!(%error, "the webhook cannot look at other resources"));
+            resources.inspect_err(|error| tracing::warn!(%error, "the webhook cannot look at other resources"));
         let resources = resources.ok()?;
         *read = Some((Instant::now(), resources.clone()));
         Some(resources)

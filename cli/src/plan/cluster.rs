@@ -105,7 +105,7 @@ impl Cluster {
     /// Secrets without what is in them: their contents do not leave the cluster.
     async fn secrets(&self, kubernetes_namespace: &str, name: &str, objects: &mut Vec<Value>) -> Result<(), Failure> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), kubernetes_namespace);
-        for secret in [names::sidecar_secret(name), names::rollup(name), names::rollup_authority(name)] {
+        for secret in [names::sidecar_secret(name), names::rollup_secret(name), names::rollup_authority(name)] {
             if let Some(there) = api.get_metadata_opt(&secret).await.map_err(failure)? {
                 objects.push(serde_json::json!({"kind": "Secret", "metadata": there.metadata}));
             }

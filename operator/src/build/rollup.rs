@@ -110,8 +110,11 @@ fn volumes(context: &Context<'_>) -> Vec<Volume> {
         optional: Some(true),
         ..ConfigMapProjection::default()
     };
-    let secret =
-        SecretProjection { name: names::rollup(context.name), optional: Some(true), ..SecretProjection::default() };
+    let secret = SecretProjection {
+        name: names::rollup_secret(context.name),
+        optional: Some(true),
+        ..SecretProjection::default()
+    };
     let projected = |name: &str, mode, source| Volume {
         name: name.to_owned(),
         projected: Some(ProjectedVolumeSource { default_mode: mode, sources: Some(vec![source]) }),

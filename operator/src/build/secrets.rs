@@ -28,7 +28,7 @@ pub fn build(context: &Context<'_>) -> Result<Vec<Object>, Error> {
     let authority_data = authority_data.map(|(key, value)| (key.to_owned(), bytes(value)));
     Ok(vec![
         secret(context, names::sidecar_secret(context.name), Component::Configuration, with(client)),
-        secret(context, names::rollup(context.name), Component::Rollup, with(server)),
+        secret(context, names::rollup_secret(context.name), Component::Rollup, with(server)),
         secret(context, names::rollup_authority(context.name), Component::Rollup, authority_data.into()),
     ])
 }

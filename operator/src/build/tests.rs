@@ -354,7 +354,7 @@ fn no_pod_mounts_the_authority_and_every_file_of_the_document_is_in_a_secret() {
         let tallyman_counter::configuration::DatasetStorage::Cassandra(cassandra) = &durable.events else {
             panic!("in Cassandra")
         };
-        for secret in [names::sidecar_secret(name), names::rollup(name)] {
+        for secret in [names::sidecar_secret(name), names::rollup_secret(name)] {
             let data = built.objects.iter().find_map(|object| match object {
                 Object::Secret(there) if object.name() == secret => there.data.clone(),
                 _ => None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tallyman_counter::backend::cassandra::Cluster;
 use tallyman_counter::backend::cassandra::schema::Error;
 use tallyman_counter::backend::cassandra::schema::ddl::Permit;
-use tallyman_counter::backend::cassandra::schema::plan::{Step, Wanted};
+use tallyman_counter::backend::cassandra::schema::plan::{Refusal, Step, Wanted};
 use tallyman_counter::backend::cassandra::schema::provision::{Incomplete, Provisioner};
 use tallyman_counter::clock::Clock;
 use tallyman_counter::model::{NamespaceName, SliceRecord, SliceState, Timestamp};
@@ -104,6 +104,8 @@ struct Shared {
     asked: Mutex<Asked>,
     /// Told when something is asked.
     news: Notify,
+    /// Told when something is asked no more.
+    forgotten: Notify,
 }
 
 #[derive(Default)]
@@ -112,12 +114,18 @@ struct Asked {
     wanted: Option<Wanted>,
     /// How that is, and for which wish: one that is not `wanted` is not done.
     state: Option<(Wanted, SchemaState)>,
+    /// Namespaces whose name cannot be used again yet.
+    waiting: BTreeMap<NamespaceName, Trouble>,
     /// Namespaces to be removed, how far they are, and whether the dataset goes with them.
     removals: BTreeMap<NamespaceName, (Wanted, bool, Removal)>,
 }
 
 impl Asked {
     fn state(&self) -> SchemaState {
+        // What is wanted anew in a dataset that is about to go waits for that.
+        if self.removals.values().any(|(_, is_last, removal)| *is_last && *removal != Removal::Done) {
+            return SchemaState::Pending;
+        }
         match (&self.wanted, &self.state) {
             (Some(wanted), Some((of, state))) if of == wanted => state.clone(),
             _ => SchemaState::Pending,
@@ -127,7 +135,8 @@ impl Asked {
 
 impl DatasetKeeper {
     pub fn start(surroundings: Surroundings) -> Self {
-        let shared = Arc::new(Shared { surroundings, asked: Mutex::default(), news: Notify::new() });
+        let shared =
+            Arc::new(Shared { surroundings, asked: Mutex::default(), news: Notify::new(), forgotten: Notify::new() });
         let task = tokio::spawn(shared.clone().keep()).abort_handle();
         Self { shared, task }
     }
@@ -147,7 +156,10 @@ impl DatasetKeeper {
             asked.wanted = Some(wanted);
             self.shared.news.notify_one();
         }
-        asked.state()
+        match (asked.state(), asked.waiting.get(asking)) {
+            (SchemaState::Ready(_), Some(trouble)) => SchemaState::Failed(trouble.clone()),
+            (state, _) => state,
+        }
     }
 
     pub fn state(&self) -> SchemaState {
@@ -186,6 +198,8 @@ impl DatasetKeeper {
     pub fn forget(&self, namespace: &NamespaceName) -> bool {
         let mut asked = self.shared.lock();
         asked.removals.remove(namespace);
+        asked.waiting.remove(namespace);
+        self.shared.forgotten.notify_waiters();
         if let Some(wanted) = &mut asked.wanted {
             wanted.dataset.namespaces.retain(|known| known != namespace);
             if wanted.dataset.namespaces.is_empty() {
@@ -223,35 +237,68 @@ impl Shared {
         };
         let mut is_well = true;
         for (namespace, wanted, is_last) in removals {
-            let removal = self.remove(&namespace, &wanted, is_last).await;
+            let removal = tokio::select! {
+                removal = self.remove(&namespace, &wanted, is_last) => removal,
+                // It was let go, and what is left of it is to stay.
+                () = self.is_forgotten(&namespace) => continue,
+            };
             is_well &= removal == Removal::Done;
-            if let Some((_, _, known)) = self.lock().removals.get_mut(&namespace) {
+            if let Some((_, known_last, known)) = self.lock().removals.get_mut(&namespace)
+                && *known_last == is_last
+            {
                 *known = removal;
             }
             self.tell();
         }
         let Some(wanted) = self.lock().wanted.clone() else { return is_well };
-        let state = self.provision(&wanted).await;
-        is_well &= matches!(state, SchemaState::Ready(_));
+        let (state, waiting) = self.provision_but_waiting(&wanted).await;
+        is_well &= matches!(state, SchemaState::Ready(_)) && waiting.is_empty();
+        let is_news = std::mem::replace(&mut self.lock().waiting, waiting.clone()) != waiting;
         let before = self.lock().state.replace((wanted.clone(), state.clone()));
-        if before.as_ref() != Some(&(wanted, state)) {
+        if is_news || before.as_ref() != Some(&(wanted, state)) {
             self.tell();
         }
         is_well
     }
 
-    async fn provision(&self, wanted: &Wanted) -> SchemaState {
+    async fn is_forgotten(&self, namespace: &NamespaceName) {
+        loop {
+            // Asked for before looking, so that no change goes unnoticed.
+            let forgotten = self.forgotten.notified();
+            if !self.lock().removals.contains_key(namespace) {
+                return;
+            }
+            forgotten.await;
+        }
+    }
+
+    /// Provisions for all whose names can be used; the others wait by themselves, and hold up nobody.
+    async fn provision_but_waiting(&self, wanted: &Wanted) -> (SchemaState, BTreeMap<NamespaceName, Trouble>) {
+        let (mut wanted, mut waiting) = (wanted.clone(), BTreeMap::new());
+        loop {
+            match self.provision(&wanted).await {
+                Ok(slices) => return (SchemaState::Ready(slices), waiting),
+                Err(Failure { trouble, waits_for: Some(namespace) }) if wanted.dataset.namespaces.len() > 1 => {
+                    wanted.dataset.namespaces.retain(|known| *known != namespace);
+                    waiting.insert(namespace, trouble);
+                }
+                Err(Failure { trouble, .. }) => return (SchemaState::Failed(trouble), waiting),
+            }
+        }
+    }
+
+    async fn provision(&self, wanted: &Wanted) -> Result<Slices, Failure> {
         let around = &self.surroundings;
         // Nothing is known of a cluster that is only being connected to.
         let _ = tokio::time::timeout(super::CONNECTING, around.cluster.connected()).await;
         if let Err(reason) = around.cluster.check() {
-            return SchemaState::Failed(Trouble { message: reason, waiting_helps: true });
+            return Err(Trouble { message: reason, waiting_helps: true }.into());
         }
         if let (Some(role), Some(file)) = (&wanted.role, &around.role_credentials) {
             let login = super::Login { username: role.name.clone(), password: role.password.clone() };
             if let Err(error) = files::write(file, &login.text()) {
                 let message = format!("the role's credentials cannot be put where they are tried: {error}");
-                return SchemaState::Failed(Trouble { message, waiting_helps: true });
+                return Err(Trouble { message, waiting_helps: true }.into());
             }
         }
         let started = Instant::now();
@@ -262,16 +309,13 @@ impl Shared {
         let done = self.provisioner().apply(wanted, &mut progress).await;
         // Also after a failure: how far slices reach matters most then.
         let slices = match (self.slices(wanted, Vec::new()).await, done) {
-            (slices, Ok(done)) => slices.map(|slices| Slices { notes: done.notes, ..slices }),
-            (_, Err(incomplete)) => Err(trouble(&incomplete)),
+            (slices, Ok(done)) => slices.map(|slices| Slices { notes: done.notes, ..slices }).map_err(Failure::from),
+            (_, Err(incomplete)) => Err(failure(&incomplete)),
         };
-        match slices {
-            Ok(slices) => SchemaState::Ready(slices),
-            Err(trouble) => {
-                tracing::warn!(dataset = %around.key.dataset, class = %around.key.class, after = ?started.elapsed(), reason = %trouble.message, "the dataset is not as it is wanted");
-                SchemaState::Failed(trouble)
-            }
-        }
+        slices.inspect_err(|failure| {
+            let (after, reason) = (started.elapsed(), &failure.trouble.message);
+            tracing::warn!(dataset = %around.key.dataset, class = %around.key.class, ?after, %reason, "the dataset is not as it is wanted");
+        })
     }
 
     async fn remove(&self, namespace: &NamespaceName, wanted: &Wanted, is_last: bool) -> Removal {
@@ -281,7 +325,8 @@ impl Shared {
         }
         let removed = self.removed(wanted, namespace, is_last).await;
         match removed {
-            Ok(()) => Removal::Done,
+            // What is another's has nothing of it.
+            Ok(()) | Err(Error::Refused(Refusal::OwnedByAnother { .. })) => Removal::Done,
             Err(error) => {
                 tracing::warn!(dataset = %around.key.dataset, %namespace, %error, "not removed yet");
                 Removal::Failed(Trouble { message: error.to_string(), waiting_helps: error.is_retryable() })
@@ -293,7 +338,9 @@ impl Shared {
         let around = &self.surroundings;
         let provisioner = self.provisioner();
         // Rows of a namespace that was deleted with `Retain` stay, and so do the tables that they are in.
-        if !is_last || provisioner.holds_others(wanted, namespace).await? {
+        // And who has come since it was asked finds the dataset as it is.
+        let is_wanted = || self.lock().wanted.is_some();
+        if !is_last || provisioner.holds_others(wanted, namespace).await? || is_wanted() {
             let removal = provisioner.remove_namespace(wanted, namespace).await?;
             tracing::info!(dataset = %around.key.dataset, %namespace, ?removal, "removed a namespace");
             return Ok(());
@@ -343,10 +390,33 @@ impl Shared {
     }
 }
 
-fn trouble(incomplete: &Incomplete) -> Trouble {
-    let waiting_helps = match incomplete {
-        Incomplete::Schema(error) => error.is_retryable(),
-        Incomplete::Slices { .. } | Incomplete::Unfinished { .. } => true,
+/// Why a dataset was not provisioned.
+struct Failure {
+    trouble: Trouble,
+    /// The namespace whose name cannot be used again yet, where it is that.
+    waits_for: Option<NamespaceName>,
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self { trouble, waits_for: None }
+    }
+}
+
+fn failure(incomplete: &Incomplete) -> Failure {
+    let (waiting_helps, waits_for) = match incomplete {
+        Incomplete::Schema(Error::Refused(Refusal::RemovedJustNow { namespace, .. })) => {
+            (true, Some(namespace.clone()))
+        }
+        Incomplete::Schema(error) => (error.is_retryable(), None),
+        Incomplete::Slices { .. } | Incomplete::Unfinished { .. } => (true, None),
     };
-    Trouble { message: incomplete.to_string(), waiting_helps }
+    // Until when is told by the clock; a status says what is.
+    let message = match &waits_for {
+        Some(namespace) => format!(
+            "a CounterNamespace {namespace} was deleted a moment ago, and what was written to it may still arrive; its name can be used again within minutes"
+        ),
+        None => incomplete.to_string(),
+    };
+    Failure { trouble: Trouble { message, waiting_helps }, waits_for }
 }

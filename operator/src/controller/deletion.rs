@@ -82,19 +82,21 @@ pub(super) async fn finalize(context: &Context, scope: &Scope, namespace: &Count
 /// Removes what it has in Cassandra; `Err` says what that waits for.
 async fn removal(context: &Context, scope: &Scope, namespace: &CounterNamespace) -> Result<Result<(), Refused>, Error> {
     let found = dereference::dereference(context, scope, namespace).await?;
-    let valid = match validate::validate(namespace, &found) {
-        Ok(valid) => valid,
-        // A dataset that was never its own has nothing of it.
-        Err(refused) if matches!(refused.reason, "DatasetTaken" | "DatasetDisagreement") => return Ok(Ok(())),
+    // Whom the dataset belongs to is for Cassandra's record to say, and whether its settings agree with others' is of no
+    // matter any more: rows that it wrote while they did are there.
+    let (class, access) = match validate::class(&found) {
+        Ok(usable) => usable,
         Err(refused) => return Ok(Err(waits(refused.message, refused.waiting_helps))),
     };
-    let secrets = secrets(context, namespace, &found, &valid)?;
+    let beside = found.siblings.iter().filter(|sibling| sibling.metadata.namespace == namespace.metadata.namespace);
+    let is_last = beside.count() == 0;
+    let secrets = secrets(context, namespace, &found, &access)?;
     let plan = capacity::plan(&namespace.spec);
     let inputs = Inputs {
         namespace,
-        class: &valid.class,
+        class: &class,
         plan: &plan,
-        siblings: &valid.siblings,
+        siblings: &[],
         images: &context.settings.release,
         secrets: &secrets,
     };
@@ -104,7 +106,6 @@ async fn removal(context: &Context, scope: &Scope, namespace: &CounterNamespace)
     };
     let Some(wanted) = built.schema else { return Ok(Ok(())) };
     let key = DatasetKey { class: wanted.dataset.cluster.clone(), dataset: wanted.dataset.keyspace.clone() };
-    let is_last = valid.siblings.is_empty();
     Ok(match context.keeper.remove(&key, wanted, &built.configuration.namespace, is_last) {
         Removal::Done => Ok(()),
         Removal::Pending => Err(waits("its rows are being removed".to_owned(), true)),

@@ -142,7 +142,7 @@ async fn issued(context: &Context, namespace: &CounterNamespace) -> Result<Issue
         api.get_opt(&secret).await.map_err(Error::doing(doing)).map(|secret| secret.and_then(|secret| secret.data))
     };
     let authority = read(names::rollup_authority(name)).await?;
-    let server = read(names::rollup(name)).await?;
+    let server = read(names::rollup_secret(name)).await?;
     let client = read(names::sidecar_secret(name)).await?;
     let [_, certificate, key] = names::rollup_tls_keys(name);
     Ok(IssuedTls {

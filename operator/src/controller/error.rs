@@ -16,6 +16,9 @@ pub enum Error {
     /// This operator is not the leader any more, and changes nothing.
     #[error("cannot {0}: this operator is not the leader any more")]
     NotLeading(String),
+    /// The Kubernetes API did not answer in time.
+    #[error("the Kubernetes API did not answer within {0:?}")]
+    TooSlow(std::time::Duration),
     /// What is to be applied cannot be made. A bug in us, not in a resource.
     #[error("cannot build what {name} needs: {reason}")]
     Build {

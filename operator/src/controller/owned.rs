@@ -14,6 +14,8 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::Value;
 
+use tallyman_crds::CounterNamespace;
+
 use crate::build::Object;
 use crate::names;
 
@@ -140,6 +142,13 @@ impl Owned {
             Kind::PodDisruptionBudget => version(&self.disruption_budgets, kubernetes_namespace, name),
             Kind::NetworkPolicy => version(&self.network_policies, kubernetes_namespace, name),
         }
+    }
+
+    /// Whether an object is there and belongs to this CounterNamespace, as last seen.
+    #[must_use]
+    pub fn has(&self, kind: Kind, owner: &CounterNamespace, name: &str) -> bool {
+        let owned = self.of(&owner.namespace().unwrap_or_default(), owner.uid().as_deref().unwrap_or_default());
+        owned.iter().any(|(known_kind, known, _)| *known_kind == kind && known == name)
     }
 
     /// The objects of an owner, but for Secrets: kind, name and uid.

@@ -53,7 +53,11 @@ pub fn validate(namespace: &CounterNamespace, found: &Dereferenced) -> Result<Va
     Ok(Valid { class, access, plan, siblings: siblings.collect() })
 }
 
-fn class(found: &Dereferenced) -> Result<(Arc<CounterClass>, Access), Refused> {
+/// Its class and how that is reached.
+///
+/// # Errors
+/// What of it is waited for.
+pub fn class(found: &Dereferenced) -> Result<(Arc<CounterClass>, Access), Refused> {
     let waits = |reason, message| Refused { reason, message, waiting_helps: true };
     match &found.class {
         ClassFound::Usable { class, access } => Ok((class.clone(), access.clone())),

@@ -62,6 +62,13 @@ pub fn nodes(session: &Session) -> BTreeMap<String, usize> {
     nodes
 }
 
+/// A node of the datacenter that is not connected to, if there is one.
+pub(super) fn node_away(session: &Session, datacenter: &str) -> Option<String> {
+    let state = session.get_cluster_state();
+    let mut nodes = state.get_nodes_info().iter().filter(|node| node.datacenter.as_deref() == Some(datacenter));
+    nodes.find(|node| !node.is_connected()).map(|node| node.address.to_string())
+}
+
 /// One table, if it is there.
 ///
 /// # Errors
