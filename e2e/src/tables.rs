@@ -21,6 +21,7 @@ const DRIVER: Package =
 const TRIED: &str = include_str!("tables/tried.py");
 const EVENTS: &str = include_str!("tables/events.py");
 const RUN: &str = include_str!("tables/run.py");
+const ROWS: &str = include_str!("tables/rows.py");
 
 /// A keyspace, and how to reach it.
 #[derive(Debug, Clone)]
@@ -47,6 +48,14 @@ impl Keyspace {
         let output = self.script(TRIED).args([username, password]).args(statements).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&printed).unwrap()
+    }
+
+    /// What a query finds, asked as this user with this password.
+    pub fn rows(&self, (username, password): (&str, &str), query: &str) -> Vec<Vec<String>> {
+        let output = self.script(ROWS).args([username, password, query]).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{query}: {printed}\n{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_str(&printed).unwrap()
     }
 
