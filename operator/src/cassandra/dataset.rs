@@ -8,7 +8,7 @@ use std::time::Duration;
 use tallyman_counter::backend::cassandra::Cluster;
 use tallyman_counter::backend::cassandra::schema::Error;
 use tallyman_counter::backend::cassandra::schema::ddl::Permit;
-use tallyman_counter::backend::cassandra::schema::plan::{Step, Wanted};
+use tallyman_counter::backend::cassandra::schema::plan::{Refusal, Step, Wanted};
 use tallyman_counter::backend::cassandra::schema::provision::{Incomplete, Provisioner};
 use tallyman_counter::clock::Clock;
 use tallyman_counter::model::{NamespaceName, SliceState, Timestamp};
@@ -45,6 +45,14 @@ pub struct Trouble {
     pub message: String,
     /// Whether time alone may mend it; otherwise somebody has to do something.
     pub waiting_helps: bool,
+    /// The namespace that has to wait by itself, as its name was deleted a moment ago; `None` when it is the whole dataset's trouble.
+    pub of: Option<NamespaceName>,
+}
+
+impl Trouble {
+    fn of_all(message: String, waiting_helps: bool) -> Self {
+        Self { message, waiting_helps, of: None }
+    }
 }
 
 /// What slices a dataset has, and what is to be said of it.
@@ -111,17 +119,34 @@ struct Asked {
     /// As it is wanted, with every namespace that asked.
     wanted: Option<Wanted>,
     /// How that is, and for which wish: one that is not `wanted` is not done.
-    state: Option<(Wanted, SchemaState)>,
+    state: Option<(Wanted, Found)>,
     /// Namespaces to be removed, how far they are, and whether the dataset goes with them.
     removals: BTreeMap<NamespaceName, (Wanted, bool, Removal)>,
 }
 
+/// How a dataset was found.
+#[derive(Clone, PartialEq, Eq)]
+struct Found {
+    state: SchemaState,
+    /// Namespaces that wait by themselves, whatever the others' state.
+    waiting: BTreeMap<NamespaceName, Trouble>,
+}
+
 impl Asked {
-    fn state(&self) -> SchemaState {
+    fn found(&self) -> Option<&Found> {
         match (&self.wanted, &self.state) {
-            (Some(wanted), Some((of, state))) if of == wanted => state.clone(),
-            _ => SchemaState::Pending,
+            (Some(wanted), Some((of, found))) if of == wanted => Some(found),
+            _ => None,
         }
+    }
+
+    fn state(&self) -> SchemaState {
+        self.found().map_or(SchemaState::Pending, |found| found.state.clone())
+    }
+
+    fn state_for(&self, namespace: &NamespaceName) -> SchemaState {
+        let waits = self.found().and_then(|found| found.waiting.get(namespace));
+        waits.map_or_else(|| self.state(), |trouble| SchemaState::Failed(trouble.clone()))
     }
 }
 
@@ -147,7 +172,7 @@ impl DatasetKeeper {
             asked.wanted = Some(wanted);
             self.shared.news.notify_one();
         }
-        asked.state()
+        asked.state_for(asking)
     }
 
     pub fn state(&self) -> SchemaState {
@@ -231,13 +256,33 @@ impl Shared {
             self.tell();
         }
         let Some(wanted) = self.lock().wanted.clone() else { return is_well };
-        let state = self.provision(&wanted).await;
-        is_well &= matches!(state, SchemaState::Ready(_));
-        let before = self.lock().state.replace((wanted.clone(), state.clone()));
-        if before.as_ref() != Some(&(wanted, state)) {
+        let found = self.provision_all(&wanted).await;
+        is_well &= matches!(found.state, SchemaState::Ready(_)) && found.waiting.is_empty();
+        let before = self.lock().state.replace((wanted.clone(), found.clone()));
+        if before.as_ref() != Some(&(wanted, found)) {
             self.tell();
         }
         is_well
+    }
+
+    /// Provisions it for as many of its namespaces as can be: one that has to wait keeps no other from being served.
+    async fn provision_all(&self, wanted: &Wanted) -> Found {
+        let (mut wanted, mut waiting) = (wanted.clone(), BTreeMap::new());
+        loop {
+            let state = self.provision(&wanted).await;
+            match state {
+                SchemaState::Failed(Trouble { of: Some(ref namespace), .. })
+                    if wanted.dataset.namespaces.iter().any(|known| known != namespace)
+                        && !waiting.contains_key(namespace) =>
+                {
+                    wanted.dataset.namespaces.retain(|known| known != namespace);
+                    if let SchemaState::Failed(trouble) = &state {
+                        waiting.insert(namespace.clone(), trouble.clone());
+                    }
+                }
+                state => return Found { state, waiting },
+            }
+        }
     }
 
     async fn provision(&self, wanted: &Wanted) -> SchemaState {
@@ -245,13 +290,13 @@ impl Shared {
         // Nothing is known of a cluster that is only being connected to.
         let _ = tokio::time::timeout(super::CONNECTING, around.cluster.connected()).await;
         if let Err(reason) = around.cluster.check() {
-            return SchemaState::Failed(Trouble { message: reason, waiting_helps: true });
+            return SchemaState::Failed(Trouble::of_all(reason, true));
         }
         if let (Some(role), Some(file)) = (&wanted.role, &around.role_credentials) {
             let login = super::Login { username: role.name.clone(), password: role.password.clone() };
             if let Err(error) = files::write(file, &login.text()) {
                 let message = format!("the role's credentials cannot be put where they are tried: {error}");
-                return SchemaState::Failed(Trouble { message, waiting_helps: true });
+                return SchemaState::Failed(Trouble::of_all(message, true));
             }
         }
         let started = Instant::now();
@@ -279,14 +324,14 @@ impl Shared {
     async fn remove(&self, namespace: &NamespaceName, wanted: &Wanted, is_last: bool) -> Removal {
         let around = &self.surroundings;
         if let Err(message) = around.cluster.check() {
-            return Removal::Failed(Trouble { message, waiting_helps: true });
+            return Removal::Failed(Trouble::of_all(message, true));
         }
         let removed = self.removed(wanted, namespace, is_last).await;
         match removed {
             Ok(()) => Removal::Done,
             Err(error) => {
                 tracing::warn!(dataset = %around.key.dataset, %namespace, %error, "not removed yet");
-                Removal::Failed(Trouble { message: error.to_string(), waiting_helps: error.is_retryable() })
+                Removal::Failed(Trouble::of_all(error.to_string(), error.is_retryable()))
             }
         }
     }
@@ -310,7 +355,7 @@ impl Shared {
     async fn slices(&self, wanted: &Wanted, notes: Vec<String>) -> Result<Slices, Trouble> {
         let dataset = self.surroundings.cluster.dataset(&wanted.dataset.keyspace, &wanted.dataset.region);
         let records = dataset.slices().await;
-        let records = records.map_err(|error| Trouble { message: error.to_string(), waiting_helps: true })?;
+        let records = records.map_err(|error| Trouble::of_all(error.to_string(), true))?;
         let mut slices = Slices { notes, ..Slices::default() };
         for record in records.iter().filter(|record| record.state != SliceState::Dropped) {
             match record.state {
@@ -344,5 +389,9 @@ fn trouble(incomplete: &Incomplete) -> Trouble {
         Incomplete::Schema(error) => error.is_retryable(),
         Incomplete::Slices { .. } | Incomplete::Unfinished { .. } => true,
     };
-    Trouble { message: incomplete.to_string(), waiting_helps }
+    let of = match incomplete {
+        Incomplete::Schema(Error::Refused(Refusal::RemovedJustNow { namespace, .. })) => Some(namespace.clone()),
+        _ => None,
+    };
+    Trouble { message: incomplete.to_string(), waiting_helps, of }
 }
