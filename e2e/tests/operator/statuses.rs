@@ -59,7 +59,10 @@ impl Record {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (into, running) = (Arc::clone(&seen), Arc::clone(&kubectl));
         let reader = std::thread::spawn(move || {
-            while let Some(output) = lock(&running).as_mut().map(|kubectl| kubectl.stdout.take().unwrap()) {
+            loop {
+                // In a statement of its own: it is not to be locked while the output is read.
+                let output = lock(&running).as_mut().map(|kubectl| kubectl.stdout.take().unwrap());
+                let Some(output) = output else { return };
                 let objects = serde_json::Deserializer::from_reader(output).into_iter::<Value>();
                 for object in objects.map_while(Result::ok) {
                     lock(&into).push(object);
