@@ -23,6 +23,7 @@ const TRIED: &str = include_str!("tables/tried.py");
 const EVENTS: &str = include_str!("tables/events.py");
 const ROWS: &str = include_str!("tables/rows.py");
 const RUN: &str = include_str!("tables/run.py");
+const TEXTS: &str = include_str!("tables/texts.py");
 
 /// A keyspace, and how to reach it.
 #[derive(Debug, Clone)]
@@ -57,6 +58,14 @@ impl Keyspace {
         let output = self.script(ROWS).args([username, password]).args(statements).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&printed).unwrap()
+    }
+
+    /// What a query finds, asked as this user with this password.
+    pub fn texts(&self, (username, password): (&str, &str), query: &str) -> Vec<Vec<String>> {
+        let output = self.script(TEXTS).args([username, password, query]).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{query}: {printed}\n{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_str(&printed).unwrap()
     }
 

@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod first;
+mod lifecycle;
 mod manifests;
+mod statuses;

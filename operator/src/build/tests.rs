@@ -328,7 +328,7 @@ fn secrets_are_in_secrets_and_nowhere_else() {
                     // Only the authority's own Secret has what signs.
                     let has_authority_key =
                         secret.data.iter().flatten().any(|(_, value)| value.0 == KEYS[0].as_bytes());
-                    assert_eq!(has_authority_key, object.name().ends_with("-rollup-ca"), "{}", object.name());
+                    assert_eq!(has_authority_key, object.name().ends_with(".rollup-ca"), "{}", object.name());
                     serde_json::to_string(&object.metadata()).unwrap()
                 }
                 other => other.to_value().to_string(),
@@ -348,7 +348,7 @@ fn no_pod_mounts_the_authority_and_every_file_of_the_document_is_in_a_secret() {
         let built = case.build();
         let name = case.namespace.metadata.name.as_deref().unwrap();
         for value in values(&built) {
-            assert!(value["kind"] == "Secret" || !value.to_string().contains("-rollup-ca"));
+            assert!(value["kind"] == "Secret" || !value.to_string().contains(".rollup-ca"));
         }
         let Counting::Durable(durable) = &built.configuration.counting else { continue };
         let tallyman_counter::configuration::DatasetStorage::Cassandra(cassandra) = &durable.events else {

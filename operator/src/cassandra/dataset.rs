@@ -45,6 +45,14 @@ pub struct Trouble {
     pub message: String,
     /// Whether time alone may mend it; otherwise somebody has to do something.
     pub waiting_helps: bool,
+    /// The namespace that has to wait by itself, as its name was deleted a moment ago; `None` when it is the whole dataset's trouble.
+    pub of: Option<NamespaceName>,
+}
+
+impl Trouble {
+    fn of_all(message: String, waiting_helps: bool) -> Self {
+        Self { message, waiting_helps, of: None }
+    }
 }
 
 /// What slices a dataset has, and what is to be said of it.
@@ -113,23 +121,38 @@ struct Asked {
     /// As it is wanted, with every namespace that asked.
     wanted: Option<Wanted>,
     /// How that is, and for which wish: one that is not `wanted` is not done.
-    state: Option<(Wanted, SchemaState)>,
-    /// Namespaces whose name cannot be used again yet.
-    waiting: BTreeMap<NamespaceName, Trouble>,
+    state: Option<(Wanted, Found)>,
     /// Namespaces to be removed, how far they are, and whether the dataset goes with them.
     removals: BTreeMap<NamespaceName, (Wanted, bool, Removal)>,
 }
 
+/// How a dataset was found.
+#[derive(Clone, PartialEq, Eq)]
+struct Found {
+    state: SchemaState,
+    /// Namespaces that wait by themselves, whatever the others' state.
+    waiting: BTreeMap<NamespaceName, Trouble>,
+}
+
 impl Asked {
+    fn found(&self) -> Option<&Found> {
+        match (&self.wanted, &self.state) {
+            (Some(wanted), Some((of, found))) if of == wanted => Some(found),
+            _ => None,
+        }
+    }
+
     fn state(&self) -> SchemaState {
         // What is wanted anew in a dataset that is about to go waits for that.
         if self.removals.values().any(|(_, is_last, removal)| *is_last && *removal != Removal::Done) {
             return SchemaState::Pending;
         }
-        match (&self.wanted, &self.state) {
-            (Some(wanted), Some((of, state))) if of == wanted => state.clone(),
-            _ => SchemaState::Pending,
-        }
+        self.found().map_or(SchemaState::Pending, |found| found.state.clone())
+    }
+
+    fn state_for(&self, namespace: &NamespaceName) -> SchemaState {
+        let waits = self.found().and_then(|found| found.waiting.get(namespace));
+        waits.map_or_else(|| self.state(), |trouble| SchemaState::Failed(trouble.clone()))
     }
 }
 
@@ -156,10 +179,7 @@ impl DatasetKeeper {
             asked.wanted = Some(wanted);
             self.shared.news.notify_one();
         }
-        match (asked.state(), asked.waiting.get(asking)) {
-            (SchemaState::Ready(_), Some(trouble)) => SchemaState::Failed(trouble.clone()),
-            (state, _) => state,
-        }
+        asked.state_for(asking)
     }
 
     pub fn state(&self) -> SchemaState {
@@ -198,7 +218,6 @@ impl DatasetKeeper {
     pub fn forget(&self, namespace: &NamespaceName) -> bool {
         let mut asked = self.shared.lock();
         asked.removals.remove(namespace);
-        asked.waiting.remove(namespace);
         self.shared.forgotten.notify_waiters();
         if let Some(wanted) = &mut asked.wanted {
             wanted.dataset.namespaces.retain(|known| known != namespace);
@@ -251,11 +270,10 @@ impl Shared {
             self.tell();
         }
         let Some(wanted) = self.lock().wanted.clone() else { return is_well };
-        let (state, waiting) = self.provision_but_waiting(&wanted).await;
-        is_well &= matches!(state, SchemaState::Ready(_)) && waiting.is_empty();
-        let is_news = std::mem::replace(&mut self.lock().waiting, waiting.clone()) != waiting;
-        let before = self.lock().state.replace((wanted.clone(), state.clone()));
-        if is_news || before.as_ref() != Some(&(wanted, state)) {
+        let found = self.provision_all(&wanted).await;
+        is_well &= matches!(found.state, SchemaState::Ready(_)) && found.waiting.is_empty();
+        let before = self.lock().state.replace((wanted.clone(), found.clone()));
+        if before.as_ref() != Some(&(wanted, found)) {
             self.tell();
         }
         is_well
@@ -272,33 +290,38 @@ impl Shared {
         }
     }
 
-    /// Provisions for all whose names can be used; the others wait by themselves, and hold up nobody.
-    async fn provision_but_waiting(&self, wanted: &Wanted) -> (SchemaState, BTreeMap<NamespaceName, Trouble>) {
+    /// Provisions it for as many of its namespaces as can be: one that has to wait keeps no other from being served.
+    async fn provision_all(&self, wanted: &Wanted) -> Found {
         let (mut wanted, mut waiting) = (wanted.clone(), BTreeMap::new());
         loop {
-            match self.provision(&wanted).await {
-                Ok(slices) => return (SchemaState::Ready(slices), waiting),
-                Err(Failure { trouble, waits_for: Some(namespace) }) if wanted.dataset.namespaces.len() > 1 => {
-                    wanted.dataset.namespaces.retain(|known| *known != namespace);
-                    waiting.insert(namespace, trouble);
+            let state = self.provision(&wanted).await;
+            match state {
+                SchemaState::Failed(Trouble { of: Some(ref namespace), .. })
+                    if wanted.dataset.namespaces.iter().any(|known| known != namespace)
+                        && !waiting.contains_key(namespace) =>
+                {
+                    wanted.dataset.namespaces.retain(|known| known != namespace);
+                    if let SchemaState::Failed(trouble) = &state {
+                        waiting.insert(namespace.clone(), trouble.clone());
+                    }
                 }
-                Err(Failure { trouble, .. }) => return (SchemaState::Failed(trouble), waiting),
+                state => return Found { state, waiting },
             }
         }
     }
 
-    async fn provision(&self, wanted: &Wanted) -> Result<Slices, Failure> {
+    async fn provision(&self, wanted: &Wanted) -> SchemaState {
         let around = &self.surroundings;
         // Nothing is known of a cluster that is only being connected to.
         let _ = tokio::time::timeout(super::CONNECTING, around.cluster.connected()).await;
         if let Err(reason) = around.cluster.check() {
-            return Err(Trouble { message: reason, waiting_helps: true }.into());
+            return SchemaState::Failed(Trouble::of_all(reason, true));
         }
         if let (Some(role), Some(file)) = (&wanted.role, &around.role_credentials) {
             let login = super::Login { username: role.name.clone(), password: role.password.clone() };
             if let Err(error) = files::write(file, &login.text()) {
                 let message = format!("the role's credentials cannot be put where they are tried: {error}");
-                return Err(Trouble { message, waiting_helps: true }.into());
+                return SchemaState::Failed(Trouble::of_all(message, true));
             }
         }
         let started = Instant::now();
@@ -309,19 +332,22 @@ impl Shared {
         let done = self.provisioner().apply(wanted, &mut progress).await;
         // Also after a failure: how far slices reach matters most then.
         let slices = match (self.slices(wanted, Vec::new()).await, done) {
-            (slices, Ok(done)) => slices.map(|slices| Slices { notes: done.notes, ..slices }).map_err(Failure::from),
-            (_, Err(incomplete)) => Err(failure(&incomplete)),
+            (slices, Ok(done)) => slices.map(|slices| Slices { notes: done.notes, ..slices }),
+            (_, Err(incomplete)) => Err(trouble(&incomplete)),
         };
-        slices.inspect_err(|failure| {
-            let (after, reason) = (started.elapsed(), &failure.trouble.message);
-            tracing::warn!(dataset = %around.key.dataset, class = %around.key.class, ?after, %reason, "the dataset is not as it is wanted");
-        })
+        match slices {
+            Ok(slices) => SchemaState::Ready(slices),
+            Err(trouble) => {
+                tracing::warn!(dataset = %around.key.dataset, class = %around.key.class, after = ?started.elapsed(), reason = %trouble.message, "the dataset is not as it is wanted");
+                SchemaState::Failed(trouble)
+            }
+        }
     }
 
     async fn remove(&self, namespace: &NamespaceName, wanted: &Wanted, is_last: bool) -> Removal {
         let around = &self.surroundings;
         if let Err(message) = around.cluster.check() {
-            return Removal::Failed(Trouble { message, waiting_helps: true });
+            return Removal::Failed(Trouble::of_all(message, true));
         }
         let removed = self.removed(wanted, namespace, is_last).await;
         match removed {
@@ -329,7 +355,7 @@ impl Shared {
             Ok(()) | Err(Error::Refused(Refusal::OwnedByAnother { .. })) => Removal::Done,
             Err(error) => {
                 tracing::warn!(dataset = %around.key.dataset, %namespace, %error, "not removed yet");
-                Removal::Failed(Trouble { message: error.to_string(), waiting_helps: error.is_retryable() })
+                Removal::Failed(Trouble::of_all(error.to_string(), error.is_retryable()))
             }
         }
     }
@@ -355,7 +381,7 @@ impl Shared {
     async fn slices(&self, wanted: &Wanted, notes: Vec<String>) -> Result<Slices, Trouble> {
         let dataset = self.surroundings.cluster.dataset(&wanted.dataset.keyspace, &wanted.dataset.region);
         let records = dataset.slices().await;
-        let records = records.map_err(|error| Trouble { message: error.to_string(), waiting_helps: true })?;
+        let records = records.map_err(|error| Trouble::of_all(error.to_string(), true))?;
         let mut slices = Slices { notes, ..Slices::default() };
         for record in records.iter().filter(|record| record.state != SliceState::Dropped) {
             match record.state {
@@ -390,33 +416,20 @@ impl Shared {
     }
 }
 
-/// Why a dataset was not provisioned.
-struct Failure {
-    trouble: Trouble,
-    /// The namespace whose name cannot be used again yet, where it is that.
-    waits_for: Option<NamespaceName>,
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        Self { trouble, waits_for: None }
+fn trouble(incomplete: &Incomplete) -> Trouble {
+    let waiting_helps = match incomplete {
+        Incomplete::Schema(error) => error.is_retryable(),
+        Incomplete::Slices { .. } | Incomplete::Unfinished { .. } => true,
+    };
+    match incomplete {
+        // Until when is told by the clock; a status says what is.
+        Incomplete::Schema(Error::Refused(Refusal::RemovedJustNow { namespace, .. })) => Trouble {
+            message: format!(
+                "a CounterNamespace {namespace} was deleted a moment ago, and what was written to it may still arrive; its name can be used again within minutes"
+            ),
+            waiting_helps: true,
+            of: Some(namespace.clone()),
+        },
+        _ => Trouble { message: incomplete.to_string(), waiting_helps, of: None },
     }
-}
-
-fn failure(incomplete: &Incomplete) -> Failure {
-    let (waiting_helps, waits_for) = match incomplete {
-        Incomplete::Schema(Error::Refused(Refusal::RemovedJustNow { namespace, .. })) => {
-            (true, Some(namespace.clone()))
-        }
-        Incomplete::Schema(error) => (error.is_retryable(), None),
-        Incomplete::Slices { .. } | Incomplete::Unfinished { .. } => (true, None),
-    };
-    // Until when is told by the clock; a status says what is.
-    let message = match &waits_for {
-        Some(namespace) => format!(
-            "a CounterNamespace {namespace} was deleted a moment ago, and what was written to it may still arrive; its name can be used again within minutes"
-        ),
-        None => incomplete.to_string(),
-    };
-    Failure { trouble: Trouble { message, waiting_helps }, waits_for }
 }

@@ -13,7 +13,7 @@ use tallyman_crds::counter_namespace::{
 use super::apply::Rollout;
 use super::dereference::Sidecar;
 use super::validate::Refused;
-use crate::cassandra::{SchemaState, Slices};
+use crate::cassandra::{SchemaState, Slices, Trouble};
 
 /// What of a namespace was found and done.
 #[derive(Debug, Clone, Default)]
@@ -177,12 +177,20 @@ fn trouble(observed: &Observed) -> Option<Refused> {
     let schema = observed.provisioned.as_ref().and_then(|provisioned| provisioned.schema.as_ref());
     observed.refused.clone().or_else(|| match schema {
         Some(SchemaState::Failed(trouble)) => Some(Refused {
-            reason: if trouble.waiting_helps { "CassandraUnavailable" } else { "SchemaRefused" },
+            reason: reason(trouble),
             message: trouble.message.clone(),
             waiting_helps: trouble.waiting_helps,
         }),
         _ => None,
     })
+}
+
+fn reason(trouble: &Trouble) -> &'static str {
+    match trouble {
+        Trouble { of: Some(_), .. } => "RemovedJustNow",
+        Trouble { waiting_helps: true, .. } => "CassandraUnavailable",
+        Trouble { .. } => "SchemaRefused",
+    }
 }
 
 /// The conditions of the parts, in the order in which they come to be.
@@ -202,10 +210,7 @@ fn parts(observed: &Observed, is_known_ready: bool) -> Vec<(&'static str, State)
             State::yes("Provisioned", "keyspace, tables and slices are there")
         }
         Some(SchemaState::Pending) => State::no("Provisioning", "keyspace, tables and slices are looked at"),
-        Some(SchemaState::Failed(trouble)) => {
-            let reason = if trouble.waiting_helps { "CassandraUnavailable" } else { "SchemaRefused" };
-            State::no(reason, trouble.message.clone())
-        }
+        Some(SchemaState::Failed(trouble)) => State::no(reason(trouble), trouble.message.clone()),
     };
     let cache = match provisioned.cache.as_slice() {
         [] => State::yes("Shared", "the class's memcached is used"),

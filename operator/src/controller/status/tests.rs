@@ -81,7 +81,7 @@ fn it_is_ready_only_when_every_part_is() {
 fn trouble_that_waiting_mends_goes_on_and_other_trouble_stalls() {
     for (waiting_helps, on, off) in [(true, "Reconciling", "Stalled"), (false, "Stalled", "Reconciling")] {
         let refused = Refused { reason: "Because", message: "of that".to_owned(), waiting_helps };
-        let trouble = Trouble { message: "of that".to_owned(), waiting_helps };
+        let trouble = Trouble { message: "of that".to_owned(), waiting_helps, of: None };
         let refused = Observed { refused: Some(refused), provisioned: None, ..ready() };
         for observed in [refused, changed(|p| p.schema = Some(SchemaState::Failed(trouble)))] {
             let status = of(&observed);
