@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod chart;
 mod first;
 mod manifests;
 mod metrics;
+mod permissions;
+mod webhook;
