@@ -2,7 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod chart;
+mod credentials;
+mod deletion;
 mod first;
+mod isolation;
+mod leadership;
 mod lifecycle;
 mod manifests;
+mod metrics;
+mod permissions;
+mod quiet;
+mod scale;
 mod statuses;
+mod upgrades;
+mod webhook;
