@@ -101,7 +101,7 @@ impl Corner {
     /// The Secret `cassandra-admin` that the class names.
     pub fn create_admin_secret(&self) {
         self.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cassandra-admin", "namespace": self.system()},
-            "stringData": {"username": SUPERUSER, "password": SUPERUSER}}));
+            "stringData": {"username": SUPERUSER.0, "password": SUPERUSER.1}}));
     }
 
     /// The class of this corner, over the real Cassandra; `more` goes into its spec.
