@@ -7,6 +7,7 @@ pub mod slices;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use tallyman_servers::debian::{self, Package};
 
 use crate::convergence::Counts;
@@ -20,6 +21,7 @@ const DRIVER: Package =
     Package { name: "python3-cassandra", sign: "/usr/lib/python3/dist-packages/cassandra/cluster.py" };
 const TRIED: &str = include_str!("tables/tried.py");
 const EVENTS: &str = include_str!("tables/events.py");
+const ROWS: &str = include_str!("tables/rows.py");
 const RUN: &str = include_str!("tables/run.py");
 
 /// A keyspace, and how to reach it.
@@ -45,6 +47,14 @@ impl Keyspace {
     /// How statements end that are run as this user with this password: `done`, or the name of the error.
     pub fn tried(&self, (username, password): (&str, &str), statements: &[&str]) -> Vec<String> {
         let output = self.script(TRIED).args([username, password]).args(statements).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&printed).unwrap()
+    }
+
+    /// What statements answer that are run as this user with this password: for each a list of rows, all values as text.
+    pub fn rows(&self, (username, password): (&str, &str), statements: &[&str]) -> Vec<Value> {
+        let output = self.script(ROWS).args([username, password]).args(statements).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_str(&printed).unwrap()

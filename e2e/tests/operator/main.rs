@@ -4,3 +4,4 @@
 
 mod first;
 mod isolation;
+mod leadership;
