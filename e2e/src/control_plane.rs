@@ -147,7 +147,7 @@ impl Corner {
         set("--operator-namespace", &self.system());
         set("--watch-namespaces", &self.name);
         set("--identity", identity);
-        set("--lease-duration", "5s");
+        set("--lease-duration", "15s");
         set("--admin", &admin.to_string());
         set("--webhook", &webhook.to_string());
         set("--webhook-configuration", &self.name);

@@ -29,6 +29,7 @@ fn known(corner: &Corner, identity: &str) -> Known {
     let user = format!("{}-{identity}", corner.name);
     let kubeconfig: PathBuf = corner.plane.cluster.user(&user, &["system:masters"]).unwrap();
     let mut operator = corner.operator(identity);
+    operator.set("--lease-duration", "5s");
     operator.set_kubeconfig(kubeconfig);
     Known { operator, user }
 }
