@@ -13,6 +13,9 @@ cluster = Cluster(
     [host for host, _ in hosts],
     port=int(hosts[0][1]),
     auth_provider=PlainTextAuthProvider(username, password),
+    protocol_version=4,
+    connect_timeout=60,
+    control_connection_timeout=60,
 )
 session = cluster.connect()
 session.row_factory = dict_factory

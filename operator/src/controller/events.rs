@@ -1,6 +1,7 @@
 //! Kubernetes Events: one when what a namespace's Ready condition says has changed, and one for each repair. Never one for what
 //! is as it was.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType};
@@ -35,12 +36,17 @@ pub fn of_change(before: &CounterNamespaceStatus, after: &CounterNamespaceStatus
 /// What a repair is worth telling.
 #[must_use]
 pub fn of_repairs(applied: &Applied) -> Vec<Event> {
-    let repaired = applied.repaired.iter();
-    repaired
-        .map(|object| {
-            event(EventType::Normal, "Repaired", &format!("{object} was changed by somebody, and is as built again"))
-        })
-        .collect()
+    let repaired = applied.repaired.iter().map(|object| {
+        let note = format!("{object} was changed by somebody, and is as built again");
+        // Events that differ in their note alone count as one, which keeps its first note.
+        let related = object.split_once(' ').map(|(kind, name)| ObjectReference {
+            kind: Some(kind.to_owned()),
+            name: Some(name.to_owned()),
+            ..ObjectReference::default()
+        });
+        Event { secondary: related, ..event(EventType::Normal, "Repaired", &note) }
+    });
+    repaired.collect()
 }
 
 /// An event of ours.
