@@ -34,11 +34,20 @@ const TEST_CASSANDRA: &[&str] = &[
 /// Two at a time, as servers take the machine's memory; tests that hurt the same servers wait for each other.
 #[rustfmt::skip]
 const TEST_END_TO_END: &[&str] = &[
-    "test", "--release", "-p", "tallyman-e2e", "--no-fail-fast", "--", "--include-ignored", "--test-threads", "2",
+    "test", "--release", "-p", "tallyman-e2e", "--no-fail-fast", "--test", "changes", "--test", "connection_trouble", "--test", "faults",
+    "--test", "flights", "--test", "roles", "--", "--include-ignored", "--test-threads", "2",
 ];
+/// What counts nothing by itself, and so need not be built for speed.
 #[rustfmt::skip]
-const TEST_OPERATOR: &[&str] = &[
-    "test", "--release", "-p", "tallyman-e2e", "--test", "operator", "--no-fail-fast", "--", "--include-ignored", "--test-threads", "4",
+const TEST_CONTROL_PLANE: &[&str] = &[
+    "test", "-p", "tallyman-e2e", "--no-fail-fast", "--lib", "--test", "operator", "--test", "charts", "--test", "documentation",
+    "--test", "gitops", "--test", "images", "--", "--include-ignored", "--test-threads", "4",
+];
+/// What may differ between versions of Kubernetes.
+#[rustfmt::skip]
+const TEST_OTHER_KUBERNETES: &[&str] = &[
+    "test", "-p", "tallyman-e2e", "--no-fail-fast", "--test", "operator", "--", "--include-ignored", "--test-threads", "4",
+    "first", "manifests", "lifecycle", "deletion", "webhook", "permissions",
 ];
 const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
 /// What takes its time: many seeds, and a million counters.
@@ -117,6 +126,6 @@ pub const FULL: &[Stage] = &[
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
     on(nodes(1), cargo("end to end, binary", TEST_BINARY)),
     cargo("end to end, servers", TEST_END_TO_END),
-    // The tests of the operator ran on the older version with the rest.
-    cargo_with("operator, Kubernetes 1.36", TEST_OPERATOR, &[("TALLYMAN_KUBERNETES", "1.36")]),
+    cargo("control plane", TEST_CONTROL_PLANE),
+    cargo_with("control plane, 1.36", TEST_OTHER_KUBERNETES, &[("TALLYMAN_KUBERNETES", "1.36")]),
 ];

@@ -40,10 +40,11 @@ fn count_one(corner: &Corner, dataset: &str, namespace: &str) {
 /// The namespaces that have counters.
 fn counted(corner: &Corner, dataset: &str) -> Vec<String> {
     let query = format!("SELECT DISTINCT namespace, counter_name FROM {dataset}.rollup");
-    let mut rows: Vec<_> =
-        keyspace(corner, dataset).texts(SUPERUSER, &query).into_iter().map(|row| row[0].clone()).collect();
-    rows.sort();
-    rows
+    let rows = keyspace(corner, dataset).rows(SUPERUSER, &[&query]).remove(0);
+    let mut namespaces: Vec<_> =
+        rows.as_array().unwrap().iter().map(|row| row["namespace"].as_str().unwrap().to_owned()).collect();
+    namespaces.sort();
+    namespaces
 }
 
 fn finalizers(corner: &Corner, name: &str) -> Vec<String> {
