@@ -1,5 +1,5 @@
 //! The leader's work: every CounterNamespace is reconciled in five steps, each a module of its own:
-//! [`dereference`] → [`validate`] → [`build`](crate::build) → [`apply`] → [`status`]. Only the first and the last two reach a
+//! [`dereference`] → [`validate`] → [`build`] → [`apply`] → [`status`]. Only the first and the last two reach a
 //! cluster; none of them waits for anything but the answers of the Kubernetes API. What takes longer, Cassandra's schemas, goes
 //! on behind, in the [`Keeper`].
 //!

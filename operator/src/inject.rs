@@ -6,7 +6,7 @@
 //! - [`request`]: what a pod asks for by label and annotations;
 //! - [`exclusion`]: why a pod that asks for a sidecar can have none;
 //! - [`sidecar`]: the container and its volumes;
-//! - [`patch`]: the change, as JSON patch.
+//! - `patch`: the change, as JSON patch.
 
 pub mod exclusion;
 mod patch;
