@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub mod binaries;
+#[cfg(feature = "control-plane")]
 pub mod control_plane;
 pub mod convergence;
 pub mod daemon;
