@@ -60,6 +60,7 @@ fn a_stateful_set_gets_ready_is_held_back_and_goes_and_all_of_it_is_in_the_audit
     cluster.kubectl(&["delete", "pod/web-0", "--timeout=120s"]).unwrap();
     cluster.kubectl(&["wait", "--for=create", "pod/web-0", "--timeout=120s"]).unwrap();
     assert_ne!(uid(), before);
+    wait("--for=condition=Ready", "pod/web-0");
     cluster.kubectl(&["delete", "statefulset/web", "--cascade=foreground", "--timeout=120s"]).unwrap();
     assert_eq!(cluster.kubectl(&["get", "pods", "-o", "name"]).unwrap(), "");
 

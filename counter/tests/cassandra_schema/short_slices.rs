@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tallyman_counter::backend::cassandra::schema::ddl::Permit;
@@ -22,8 +22,10 @@ use tallyman_counter::store::{Append, EventStore, RollupStore, Touch};
 
 use crate::node::Keyspace;
 
-/// How often an apply is repeated until what is waited for has come; each takes its time.
-const APPLIES_MAX: usize = 200;
+/// For how long applies are repeated until what is waited for has come: many times what slices of two seconds take.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two applies.
+const PAUSE: Duration = Duration::from_millis(20);
 
 fn short(keyspace: &Keyspace) -> Wanted {
     let mut wanted = keyspace.wanted();
@@ -99,12 +101,13 @@ impl Operator {
     /// Counts 1, and answers the start of the slice that has it.
     async fn count(&self, counter: &CounterKey) -> Timestamp {
         let dataset = self.dataset();
-        for attempt in 0..APPLIES_MAX {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
             self.apply().await.unwrap();
             let slices = Slices::new(dataset.slices().await.unwrap());
             let now = dataset.node_clocks().await.unwrap()[0].time;
             let Some(slice) = slices.accepting(now) else { continue };
-            let token = Token::new(&format!("t-{attempt}")).unwrap();
+            let token = Token::new("t").unwrap();
             let event = Event::new(IdempotencyToken { token, generation_time: now }, EventItem::Add(1));
             let append = Append { partition: Partition::of(counter, &event, slice), event };
             dataset.append(vec![append]).await.remove(0).unwrap();
@@ -132,11 +135,10 @@ async fn a_slice_is_dropped_once_its_counters_are_rolled_up_though_nobody_touche
     let operator = Operator::new(&keyspace).await;
     let counter = counter("once");
     let start = operator.count(&counter).await;
-    for _ in 0..APPLIES_MAX {
+    let until = Instant::now() + PATIENCE;
+    while operator.state(start).await != SliceState::Dropped && Instant::now() < until {
         operator.apply().await.unwrap();
-        if operator.state(start).await == SliceState::Dropped {
-            break;
-        }
+        tokio::time::sleep(PAUSE).await;
     }
     assert_eq!(operator.state(start).await, SliceState::Dropped);
     assert!(keyspace.tables().await.iter().all(|name| *name != tables::events_name(start)), "the table is gone");
@@ -159,11 +161,10 @@ async fn a_slice_whose_counters_cannot_be_rolled_up_is_kept_and_told() {
         ))
         .await;
     let mut told = None;
-    for _ in 0..APPLIES_MAX {
-        if let Err(incomplete) = operator.apply().await {
-            told = Some(incomplete.to_string());
-            break;
-        }
+    let until = Instant::now() + PATIENCE;
+    while told.is_none() && Instant::now() < until {
+        told = operator.apply().await.err().map(|incomplete| incomplete.to_string());
+        tokio::time::sleep(PAUSE).await;
     }
     let told = told.expect("the slice cannot be closed");
     assert!(told.starts_with(&format!("dataset {}: ", keyspace.name)), "{told}");
