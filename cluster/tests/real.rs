@@ -4,6 +4,7 @@
 
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tallyman_cluster::{Cluster, Event, Part, Place, Shape, StandinKubelet, Up, Version, status};
 
@@ -64,16 +65,28 @@ fn a_stateful_set_gets_ready_is_held_back_and_goes_and_all_of_it_is_in_the_audit
     cluster.kubectl(&["delete", "statefulset/web", "--cascade=foreground", "--timeout=120s"]).unwrap();
     assert_eq!(cluster.kubectl(&["get", "pods", "-o", "name"]).unwrap(), "");
 
-    let events = cluster.audit_log().since(mark).unwrap();
-    let writes = |fits: &dyn Fn(&Event) -> bool| {
-        events.iter().filter(|event| event.is_write() && event.is_success() && fits(event)).count()
-    };
-    assert_eq!(writes(&|event| event.user == "admin" && event.resource == "statefulsets"), 2, "{events:?}");
-    assert_eq!(writes(&|event| event.user == "admin" && event.resource == "pods"), 1);
-    let made = |event: &Event| event.verb == "create" && event.resource == "pods" && event.subresource.is_empty();
     let controller = "system:serviceaccount:kube-system:statefulset-controller";
-    assert_eq!(writes(&|event| made(event) && event.user == controller), 3);
-    assert_eq!(writes(&|event| event.user == StandinKubelet::USER && event.subresource == "binding"), 3);
+    let count = |events: &[Event]| {
+        let writes = |fits: &dyn Fn(&Event) -> bool| {
+            events.iter().filter(|event| event.is_write() && event.is_success() && fits(event)).count()
+        };
+        let made = |event: &Event| event.verb == "create" && event.resource == "pods" && event.subresource.is_empty();
+        [
+            writes(&|event| event.user == "admin" && event.resource == "statefulsets"),
+            writes(&|event| event.user == "admin" && event.resource == "pods"),
+            writes(&|event| made(event) && event.user == controller),
+            writes(&|event| event.user == StandinKubelet::USER && event.subresource == "binding"),
+        ]
+    };
+    let expected = [2, 1, 3, 3];
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut counted = [0; 4];
+    // An event is written after its request is answered.
+    while counted != expected && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+        counted = count(&cluster.audit_log().since(mark).unwrap());
+    }
+    assert_eq!(counted, expected);
 
     drop(kubelet);
     drop(cluster);
