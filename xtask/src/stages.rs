@@ -43,8 +43,15 @@ const TEST_END_TO_END: &[&str] = &[
 /// What counts nothing by itself, and so need not be built for speed.
 #[rustfmt::skip]
 const TEST_CONTROL_PLANE: &[&str] = &[
-    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--lib", "--test", "operator", "--test", "charts", "--test", "documentation",
-    "--test", "gitops", "--test", "images", "--", "--include-ignored", "--test-threads", "4",
+    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--lib", "--test", "operator", "--test", "charts",
+    "--test", "documentation", "--test", "gitops", "--test", "images", "--", "--include-ignored", "--test-threads", "4",
+    "--skip", "quiet::", "--skip", "scale::",
+];
+/// So many objects that nothing else is to run beside them.
+#[rustfmt::skip]
+const TEST_CONTROL_PLANE_AT_SCALE: &[&str] = &[
+    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--test", "operator", "--", "--include-ignored",
+    "--nocapture", "--test-threads", "1", "quiet::", "scale::",
 ];
 /// What may differ between versions of Kubernetes.
 #[rustfmt::skip]
@@ -130,5 +137,6 @@ pub const FULL: &[Stage] = &[
     on(nodes(1), cargo("end to end, binary", TEST_BINARY)),
     cargo("end to end, servers", TEST_END_TO_END),
     cargo("control plane", TEST_CONTROL_PLANE),
+    cargo("control plane, at scale", TEST_CONTROL_PLANE_AT_SCALE),
     cargo_with("control plane, 1.36", TEST_OTHER_KUBERNETES, &[("TALLYMAN_KUBERNETES", "1.36")]),
 ];

@@ -64,7 +64,9 @@ impl Record {
                 let output = lock(&running).as_mut().map(|kubectl| kubectl.stdout.take().unwrap());
                 let Some(output) = output else { return };
                 let objects = serde_json::Deserializer::from_reader(output).into_iter::<Value>();
-                for object in objects.map_while(Result::ok) {
+                // The last may be a Status, which says why the watch ends.
+                let is_one = |object: &Value| object["kind"] == "CounterNamespace";
+                for object in objects.map_while(Result::ok).filter(is_one) {
                     lock(&into).push(object);
                 }
                 if let Some(ended) = &mut *lock(&running) {
