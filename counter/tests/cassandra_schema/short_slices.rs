@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tallyman_counter::backend::cassandra::schema::ddl::Permit;
@@ -19,6 +19,7 @@ use tallyman_counter::model::{
 };
 use tallyman_counter::retention::Ahead;
 use tallyman_counter::store::{Append, EventStore, RollupStore, Touch};
+use tokio::time::Instant;
 
 use crate::node::Keyspace;
 
