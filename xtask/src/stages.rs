@@ -43,9 +43,9 @@ const TEST_END_TO_END: &[&str] = &[
 /// What counts nothing by itself, and so need not be built for speed.
 #[rustfmt::skip]
 const TEST_CONTROL_PLANE: &[&str] = &[
-    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--lib", "--test", "operator", "--test", "charts",
-    "--test", "documentation", "--test", "gitops", "--test", "images", "--", "--include-ignored", "--test-threads", "4",
-    "--skip", "quiet::", "--skip", "scale::",
+    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--lib", "--test", "operator",
+    "--test", "cluster_wide", "--test", "charts", "--test", "documentation", "--test", "gitops", "--test", "images",
+    "--", "--include-ignored", "--test-threads", "4", "--skip", "quiet::", "--skip", "scale::",
 ];
 /// So many objects that nothing else is to run beside them.
 #[rustfmt::skip]

@@ -12,6 +12,7 @@ mod lifecycle;
 mod manifests;
 mod metrics;
 mod permissions;
+mod plan;
 mod quiet;
 mod scale;
 mod statuses;
