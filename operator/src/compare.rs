@@ -37,12 +37,6 @@ pub fn differences(desired: &Value, live: &Value) -> Vec<Difference> {
     found
 }
 
-/// Whether everything that is asked for is there.
-#[must_use]
-pub fn is_applied(desired: &Value, live: &Value) -> bool {
-    differences(desired, live).is_empty()
-}
-
 fn compare(desired: &Value, live: &Value, path: &mut String, found: &mut Vec<Difference>) {
     match (desired, live) {
         _ if asks_for_nothing(desired) => {}
@@ -167,7 +161,7 @@ mod tests {
         let live = json!({"metadata": {"labels": {"a": "b", "c": "d"}, "uid": "u"}, "spec": {"replicas": 2, "template": {"spec": {
             "containers": [{"name": "other"}, {"name": "rollup", "image": "i", "imagePullPolicy": "Always"}]}}}, "status": {}});
         assert_eq!(differences(&desired, &live), []);
-        assert!(is_applied(&desired, &live));
+        assert_eq!(differences(&desired, &live), []);
     }
 
     #[test]
@@ -218,7 +212,7 @@ mod tests {
 
     #[test]
     fn numbers_are_the_same_however_they_are_written() {
-        assert!(is_applied(&json!({"n": 1}), &json!({"n": 1.0})));
+        assert_eq!(differences(&json!({"n": 1}), &json!({"n": 1.0})), []);
         assert_eq!(paths(&json!({"n": 1}), &json!({"n": "1"})), ["n"]);
     }
 

@@ -236,3 +236,149 @@ impl Permit for Leadership {
         if self.is_held() { Ok(()) } else { Err("the lease has run out".to_owned()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use http::{Method, Request, Response, StatusCode};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tower::service_fn;
+
+    use super::*;
+
+    const LASTS: Duration = Duration::from_secs(15);
+
+    /// An API server that has one Lease, or fails.
+    #[derive(Clone, Default)]
+    struct Server(Arc<Mutex<(Option<Lease>, u64, bool)>>);
+
+    impl Server {
+        fn candidate(&self, identity: &str) -> Leadership {
+            let server = self.clone();
+            let service = service_fn(move |request: Request<Body>| {
+                let server = server.clone();
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let (status, answer) = server.answer(&head.method, &body);
+                    let answer = Response::builder().status(status).body(Body::from(answer.to_string().into_bytes()));
+                    Ok::<_, std::convert::Infallible>(answer.unwrap())
+                }
+            });
+            Leadership::new(Client::new(service, "default"), "default", identity, LASTS)
+        }
+
+        fn answer(&self, method: &Method, body: &[u8]) -> (StatusCode, Value) {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let failure = |status: StatusCode, reason: &str| {
+                (
+                    status,
+                    json!({"kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason, "message": ""}),
+                )
+            };
+            let (lease, version, fails) = &mut *state;
+            let there = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+            if *fails {
+                return failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
+            }
+            if *method == Method::GET {
+                return lease.as_ref().map_or_else(
+                    || failure(StatusCode::NOT_FOUND, "NotFound"),
+                    |lease| (StatusCode::OK, json!(lease)),
+                );
+            }
+            let mut written: Lease = serde_json::from_slice(body).unwrap();
+            if written.metadata.resource_version != there {
+                return failure(StatusCode::CONFLICT, "Conflict");
+            }
+            *version += 1;
+            written.metadata.resource_version = Some(version.to_string());
+            *lease = Some(written);
+            (StatusCode::OK, json!(lease))
+        }
+
+        fn set_failing(&self, fails: bool) {
+            self.0.lock().unwrap().2 = fails;
+        }
+    }
+
+    async fn attempt(candidate: &Leadership) {
+        candidate.attempt(&mut None).await.unwrap();
+    }
+
+    /// Has looked for longer than the lease of the other lasts.
+    async fn take_over(candidate: &Leadership) {
+        let mut seen = None;
+        candidate.attempt(&mut seen).await.unwrap();
+        tokio::time::advance(LASTS + Duration::from_secs(1)).await;
+        candidate.attempt(&mut seen).await.unwrap();
+        assert!(candidate.is_held());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_one_leads_and_the_other_waits_until_its_lease_has_not_changed_for_as_long_as_it_lasts() {
+        let server = Server::default();
+        let (first, second) = (server.candidate("a"), server.candidate("b"));
+        attempt(&first).await;
+        assert!(first.is_held());
+        let mut seen = None;
+        for _ in 0..10 {
+            tokio::time::advance(LASTS / 2).await;
+            attempt(&first).await;
+            second.attempt(&mut seen).await.unwrap();
+            assert!(first.is_held() && !second.is_held());
+        }
+        tokio::time::advance(LASTS + Duration::from_secs(1)).await;
+        second.attempt(&mut seen).await.unwrap();
+        assert!(second.is_held() && !first.is_held());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_may_change_schemas_until_its_term_ends() {
+        let leader = Server::default().candidate("a");
+        assert_eq!(leader.may_change_schema().await, Err("this operator is not the leader".to_owned()));
+        attempt(&leader).await;
+        assert_eq!(leader.may_change_schema().await, Ok(()));
+        tokio::time::advance(LASTS * 2 / 3).await;
+        assert_eq!(leader.may_change_schema().await, Err("this operator is not the leader".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_itself_for_the_leader_asks_before_it_changes_a_schema_and_finds_out() {
+        let server = Server::default();
+        let (first, second) = (server.candidate("a"), server.candidate("b"));
+        attempt(&first).await;
+        take_over(&second).await;
+        // A clock that stood still while the process did.
+        let until = Instant::now() + LASTS;
+        first.term.send_replace(Some(Term { resource_version: "1".to_owned(), until }));
+        assert!(first.is_held());
+        assert_eq!(first.may_change_schema().await, Err("the leader is b by now".to_owned()));
+        assert!(!first.is_held());
+        assert_eq!(second.may_change_schema().await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_answer_of_the_api_server_no_schema_is_changed() {
+        let server = Server::default();
+        let leader = server.candidate("a");
+        attempt(&leader).await;
+        server.set_failing(true);
+        assert!(leader.may_change_schema().await.is_err());
+        server.set_failing(false);
+        assert_eq!(leader.may_change_schema().await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_given_up_is_taken_at_once_and_not_by_two() {
+        let server = Server::default();
+        let (first, second, third) = (server.candidate("a"), server.candidate("b"), server.candidate("c"));
+        attempt(&first).await;
+        first.resign().await;
+        tokio::join!(attempt(&second), attempt(&third));
+        assert!(!first.is_held() && (second.is_held() ^ third.is_held()));
+    }
+}
