@@ -144,6 +144,15 @@ fn a_keyspace_that_was_there_before_stays_and_so_do_a_retained_siblings_rows() {
     wait_until_gone(corner, "plays");
     assert_eq!(tables(corner, "spares_before"), ["theirs"]);
 
+    // One that nobody has put anything into yet.
+    let create = create.replace("spares_before", "spares_empty");
+    assert_eq!(keyspace(corner, "spares_empty").tried(SUPERUSER, &[&create]), ["done"]);
+    corner.apply(&corner.counter_namespace("likes", json!({"dataset": "spares_empty", "deletionPolicy": "Delete"})));
+    corner.wait_until_ready("likes");
+    delete(corner, &["likes"]);
+    wait_until_gone(corner, "likes");
+    assert!(exists(corner, "spares_empty") && tables(corner, "spares_empty").is_empty());
+
     let of = |name: &str, policy: &str| {
         corner.counter_namespace(name, json!({"dataset": "spares_common", "deletionPolicy": policy}))
     };

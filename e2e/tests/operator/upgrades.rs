@@ -83,6 +83,57 @@ fn another_release_restarts_no_pod_until_it_is_asked_to_follow() {
     story.end();
 }
 
+/// What a release that shaped pods in another way would have left.
+fn shape_as_another_release(corner: &Corner, stateful_set: &str) {
+    let patch = json!({"metadata": {"annotations": {"tallyman.dev/release": "0.0.1"}},
+        "spec": {"template": {"spec": {"enableServiceLinks": true}}}});
+    corner.kubectl(&[
+        "-n",
+        &corner.name,
+        "patch",
+        "statefulset",
+        stateful_set,
+        "--type=merge",
+        "-p",
+        &patch.to_string(),
+    ]);
+    corner.kubectl(&["-n", &corner.name, "rollout", "status", "statefulset", stateful_set, "--timeout=120s"]);
+}
+
+#[test]
+#[ignore = "starts Kubernetes and Cassandra: cargo xtask test"]
+fn pods_that_an_earlier_release_shaped_stay_as_they_are_until_it_is_asked_to_follow() {
+    let mut story = Story::begin("earlier");
+    let rollup = json!({"replicas": 1});
+    story.corner.apply(&story.corner.counter_namespace("plays", json!({"cache": {"replicas": 1}, "rollup": rollup})));
+    story.corner.wait_until_ready("plays");
+    story.operator.terminate();
+    let sets = ["plays-rollup", "plays-cache-0"];
+    for set in sets {
+        shape_as_another_release(&story.corner, set);
+    }
+    let before = pods(&story.corner);
+    story.operator.start();
+    let corner = &story.corner;
+    let told = corner.wait_for_condition("plays", "ImagesCurrent", "False", "UpdateAvailable");
+    assert!(told["message"].as_str().unwrap().contains("plays-rollup"), "{told}");
+    let links =
+        |set: &str| corner.get("statefulset", set).unwrap()["spec"]["template"]["spec"]["enableServiceLinks"].clone();
+    // A change that rolls nothing rolls nothing here either.
+    corner.kubectl(&["-n", "earlier", "scale", "cns/plays", "--replicas=2"]);
+    corner.wait_for("two rollup servers", || (pods(corner).len() == before.len() + 1).then_some(()));
+    corner.wait_until_ready("plays");
+    let now = pods(corner);
+    assert!(before.iter().all(|pod| now.get(pod.0) == Some(pod.1)), "{before:?} {now:?}");
+    assert_eq!(sets.map(links), [true, true]);
+
+    corner.kubectl(&["-n", "earlier", "annotate", "cns", "plays", "tallyman.dev/follow-release=true"]);
+    corner.wait_for_condition("plays", "ImagesCurrent", "True", "Current");
+    corner.wait_until_ready("plays");
+    assert_eq!(sets.map(links), [false, false]);
+    story.end();
+}
+
 #[test]
 #[ignore = "starts Kubernetes and Cassandra: cargo xtask test"]
 fn an_operator_that_is_started_again_writes_nothing_but_its_lease() {

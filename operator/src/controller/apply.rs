@@ -232,7 +232,9 @@ async fn one(
     let kubernetes_namespace = namespace.namespace().unwrap_or_default();
     let shown = desired.shown();
     let key = format!("{}{shown}", key_prefix(&kubernetes_namespace, &namespace.name_any()));
-    if let Some((rollout, kept_template)) = remembered(context, owned, &kubernetes_namespace, &desired, &key) {
+    if let Some((rollout, kept_template)) = remembered(context, owned, &kubernetes_namespace, &desired, &key)
+        && !(kept_template && follows_release(namespace))
+    {
         applied.rollouts.extend(rollout.map(|rollout| (desired.name, rollout)));
         applied.kept_templates.extend(kept_template.then_some(shown));
         return Ok(());
@@ -364,12 +366,14 @@ fn is_owned(live: &DynamicObject, namespace: &CounterNamespace) -> bool {
     live.owner_references().iter().any(|owner| Some(&owner.uid) == namespace.metadata.uid.as_ref())
 }
 
+fn follows_release(namespace: &CounterNamespace) -> bool {
+    namespace.annotations().get(names::FOLLOW_RELEASE).is_some_and(|value| value == "true")
+}
+
 /// A pod template that another release wrote stays, unless what was asked for has changed since: an upgrade of the operator
 /// restarts no pod. Whether that is so here.
 fn keeps_template(desired: &mut Desired, live: &DynamicObject, namespace: &CounterNamespace) -> bool {
-    if desired.kind != Kind::StatefulSet
-        || namespace.annotations().get(names::FOLLOW_RELEASE).is_some_and(|value| value == "true")
-    {
+    if desired.kind != Kind::StatefulSet || follows_release(namespace) {
         return false;
     }
     let annotation = |name: &str| live.annotations().get(name).map(String::as_str);
