@@ -75,6 +75,8 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration
 const CLASSES_EVERY: Duration = Duration::from_millis(250);
 /// How long one reconcile may take; it waits for nothing but the Kubernetes API.
 const RECONCILE_LIMIT: Duration = Duration::from_mins(1);
+/// How long the first list of something that is watched may take; well below [`RECONCILE_LIMIT`], to be told by its name.
+const SEEN_LIMIT: Duration = Duration::from_secs(15);
 /// How often namespaces are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
@@ -222,8 +224,8 @@ async fn count(context: &Context) {
     const CONDITIONS: [&str; 4] = ["Ready", "Progressing", "Degraded", "Paused"];
     let mut every = tokio::time::interval(COUNT_EVERY);
     for scope in &context.scopes {
-        // Before that, everything would seem to be gone.
-        let _ = scope.namespaces.wait_until_ready().await;
+        // Before that, nothing of it is kept that could seem to be gone; all are counted as soon as they can be.
+        let _ = seen("CounterNamespaces", scope.namespaces()).await;
     }
     loop {
         every.tick().await;
@@ -232,7 +234,9 @@ async fn count(context: &Context) {
             let is_it = |namespace: &Arc<CounterNamespace>| {
                 namespace.name_any() == name.as_str() && namespace.dataset_or_default() == key.dataset
             };
+            // Of one that cannot be read it is not known which dataset it has: it keeps that.
             namespaces.iter().any(is_it)
+                || context.unreadable(|unread| unread.name_any() == name.as_str()).next().is_some()
         });
         for condition in CONDITIONS {
             for status in ["True", "False"] {
@@ -244,6 +248,12 @@ async fn count(context: &Context) {
             }
         }
     }
+}
+
+/// Waits for what is to be watched, with an error that names it.
+async fn seen(what: &'static str, ready: impl Future<Output = ()>) -> Result<(), Error> {
+    let in_time = tokio::time::timeout(SEEN_LIMIT, ready).await;
+    in_time.map_err(|_| Error::NotSeen { what, limit: SEEN_LIMIT })
 }
 
 impl Context {
@@ -261,6 +271,12 @@ impl Context {
         found
     }
 
+    /// The CounterNamespaces that this release cannot read and `is_meant` says yes to.
+    pub fn unreadable(&self, is_meant: impl Fn(&Guarded) -> bool) -> impl Iterator<Item = Arc<Guarded>> {
+        let all = self.scopes.iter().flat_map(|scope| scope.namespaces.state());
+        all.filter(move |guarded| guarded.0.is_err() && is_meant(guarded))
+    }
+
     /// The name of a namespace's class, as far as it is decided.
     #[must_use]
     pub fn class_of(&self, namespace: &CounterNamespace) -> Option<String> {
@@ -271,12 +287,12 @@ impl Context {
         })
     }
 
-    /// Waits until everything that there is was seen: what is missing before that may be there.
-    async fn synced(&self) {
-        self.classes.complete().await;
-        for scope in &self.scopes {
-            scope.synced().await;
-        }
+    /// Waits until everything was seen that there is in a scope: what is missing before that may be there. Other scopes are not waited
+    /// for: one Kubernetes namespace that cannot be listed is to hold up no other. Whose a dataset is that is claimed in several, Cassandra's
+    /// own record says.
+    async fn synced(&self, scope: &Scope) -> Result<(), Error> {
+        seen("CounterClasses", self.classes.complete()).await?;
+        scope.synced().await
     }
 
     /// Has every namespace of a class reconciled, and those that wait for a default one.
@@ -334,8 +350,8 @@ fn error_policy(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> 
 async fn reconcile(context: &Context, scope: usize, guarded: &Guarded) -> Result<Action, Error> {
     let started = Instant::now();
     let scope = &context.scopes[scope];
-    context.synced().await;
     let done = async {
+        context.synced(scope).await?;
         match &guarded.0 {
             Ok(namespace) if namespace.metadata.deletion_timestamp.is_some() => {
                 deletion::finalize(context, scope, namespace).await
@@ -407,13 +423,12 @@ async fn build_and_apply(
     let name = namespace.name_any();
     let mode = if namespace.spec.paused { Mode::Look } else { Mode::Change };
     let schema = schema(context, namespace, &built);
-    // Sidecars count for whatever document they find. Before the dataset is this namespace's, none is given to them: another's counts
-    // might be in it, or the rows of an earlier namespace of this name might still be going.
-    let may_count = matches!(schema, None | Some(SchemaState::Ready(_)))
-        || scope.owned.has(Kind::ConfigMap, namespace, &names::config_map(&name));
-    let is_held = |object: &&build::Object| !may_count && Kind::of(object) == Kind::ConfigMap;
-    let objects: Vec<_> = built.objects.iter().filter(|object| !is_held(object)).cloned().collect();
-    let applied = apply::apply(context, &scope.owned, namespace, &objects, mode).await?;
+    // Sidecars count for whatever document they find. Before the dataset is known to be this namespace's, none is given to them, and
+    // one that they have stays as it is: another's counts might be in the dataset, the rows of an earlier namespace of this name might
+    // still be going, or the class might lead to another Cassandra by now.
+    let may_count = matches!(schema, None | Some(SchemaState::Ready(_)));
+    let is_held = |object: &build::Object| !may_count && Kind::of(object) == Kind::ConfigMap;
+    let applied = apply::apply(context, &scope.owned, namespace, &built.objects, is_held, mode).await?;
     let rollout = |name: String| applied.rollouts.get(&name).copied().unwrap_or_default();
     let mut updates = chosen.updates;
     updates.extend(applied.kept_templates.iter().map(|object| format!("{object} with this release's pod template")));

@@ -13,6 +13,8 @@ pub const FINALIZER: &str = "tallyman.dev/cassandra";
 
 /// On a CounterNamespace: its Cassandra is gone for good, and deletion is not to wait for it. Value `"true"`.
 pub const ABANDON_CASSANDRA: &str = "tallyman.dev/abandon-cassandra";
+/// On a CounterNamespace: make its dataset anew, empty, where it was provisioned and is not there any more. Value `"true"`.
+pub const RECREATE_DATASET: &str = "tallyman.dev/recreate-dataset";
 /// On a CounterNamespace: run the images, and the shape of pods, of the operator's own release, also after its upgrades. Value `"true"`.
 pub const FOLLOW_RELEASE: &str = "tallyman.dev/follow-release";
 /// On what we apply: a digest of what was applied, so that a field that is no longer built is noticed.

@@ -53,6 +53,7 @@ pub fn wanted(
     let mut notes = Vec::new();
     let role = role(&dataset, &mut notes)?;
     let wanted = Wanted {
+        must_exist: false,
         dataset,
         replication: if asked.is_empty() { usual } else { asked },
         owner: namespaces.owner.clone(),

@@ -55,6 +55,7 @@ impl Keyspace {
                 {{"id": "EVENT_STORAGE", {storage}, "config": {{}}}}]}}"#
         );
         Wanted {
+            must_exist: false,
             dataset: requested([&NamespaceConfiguration::from_json(&document).unwrap()]).datasets.remove(0),
             replication: Replication::from([(self.datacenter.clone(), self.factor)]),
             owner: Some("tests".to_owned()),

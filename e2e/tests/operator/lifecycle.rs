@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 use tallyman_e2e::control_plane::Corner;
+use tallyman_e2e::tables::Keyspace;
+use tallyman_servers::SUPERUSER;
 
 use crate::statuses::{Story, verdicts};
 
@@ -253,7 +255,45 @@ fn one_that_this_release_cannot_read_says_so_and_stalls_nobody() {
     corner.wait_for_condition("plays", "Stalled", "True", "Unreadable");
     patch(corner, "counternamespace", "plays", &json!({"spec": {"ofTheFuture": null}}));
     corner.wait_until_ready("plays");
+    // What cannot be read may be of the dataset whose last namespace goes.
+    corner.apply(&corner.counter_namespace("likes", json!({"deletionPolicy": "Delete", "rollup": {"replicas": 1}})));
+    corner.wait_until_ready("likes");
+    corner.kubectl(&["-n", "unreadable", "delete", "counternamespace", "likes", "--wait=false"]);
+    let waits = corner.wait_for_condition("likes", "Ready", "False", "Deleting");
+    assert!(waits["message"].as_str().unwrap().contains("CounterNamespace odd"), "{waits}");
     corner.kubectl(&["-n", "unreadable", "delete", "counternamespace", "odd"]);
+    corner.wait_for("the end of the other", || corner.get("counternamespace", "likes").is_none().then_some(()));
+    story.end();
+}
+
+#[test]
+#[ignore = "starts Kubernetes and Cassandra: cargo xtask test"]
+fn a_dataset_that_is_gone_is_missed_and_made_anew_only_when_somebody_asks_for_it() {
+    let mut story = Story::begin("missed");
+    story.corner.apply(&story.corner.counter_namespace("plays", json!({"rollup": {"replicas": 1}})));
+    story.corner.wait_until_ready("plays");
+    let corner = &story.corner;
+    let cassandra =
+        Keyspace { contact_points: corner.plane.cassandra.contact_points(), name: "missed_plays".to_owned() };
+    assert_eq!(cassandra.tried(SUPERUSER, &["DROP KEYSPACE missed_plays"]), ["done"]);
+    // Who begins looks at everything.
+    story.operator.terminate();
+    story.operator.start();
+    let refused = corner.wait_for_condition("plays", "Ready", "False", "SchemaRefused");
+    assert!(refused["message"].as_str().unwrap().contains("provisioned before"), "{refused}");
+    assert_eq!(verdicts(corner, "plays"), ("Failed".to_owned(), "Degraded".to_owned()));
+    let exists = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = 'missed_plays'";
+    assert!(cassandra.texts(SUPERUSER, exists).is_empty());
+    // Sidecars are told of no change while nobody knows where it would lead them.
+    let document = || corner.get("configmap", "tallyman-plays").unwrap()["data"].clone();
+    let before = document();
+    corner.apply(&corner.counter_namespace("plays", json!({"rollup": {"replicas": 1, "coalesce": "7s"}})));
+    corner.wait_for_condition("plays", "Ready", "False", "SchemaRefused");
+    assert_eq!(document(), before);
+    corner.kubectl(&["-n", "missed", "annotate", "cns", "plays", "tallyman.dev/recreate-dataset=true"]);
+    corner.wait_until_ready("plays");
+    assert!(!cassandra.texts(SUPERUSER, exists).is_empty());
+    corner.wait_for("the change of the document", || (document() != before).then_some(()));
     story.end();
 }
 

@@ -101,6 +101,21 @@ fn a_right_to_watch_that_is_missing_is_named_in_the_log() {
 
 #[test]
 #[ignore = "starts Kubernetes and Cassandra: cargo xtask test"]
+fn a_kubernetes_namespace_that_may_not_be_watched_holds_up_no_other() {
+    let corner = Corner::new("permissions-gone").with_class();
+    let mut operator = operator(&corner, |_| {});
+    operator.set("--watch-namespaces", &format!("{},permissions-gone-and-its-role-too", corner.name));
+    operator.start();
+    corner.apply(&corner.counter_namespace("plays", json!({"rollup": {"replicas": 1}})));
+    corner.wait_until_ready("plays");
+    corner.wait_for("its count among the metrics", || {
+        operator.page("/metrics").contains("condition=\"Ready\",status=\"True\"} 1").then_some(())
+    });
+    operator.terminate();
+}
+
+#[test]
+#[ignore = "starts Kubernetes and Cassandra: cargo xtask test"]
 fn a_class_whose_secret_may_not_be_read_says_so_and_holds_up_no_other_class() {
     let corner = Corner::new("permissions-secret").with_class();
     let mut hidden = corner.class(json!({"cassandra": {"adminCredentialsSecretName": "hidden"}}));

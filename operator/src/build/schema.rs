@@ -30,7 +30,21 @@ pub fn build(context: &Context<'_>, configuration: &NamespaceConfiguration) -> R
         owner: Some(context.kubernetes_namespace.to_owned()),
         role,
         ahead: Ahead::USUAL,
+        must_exist: misses_its_dataset(context),
     }))
+}
+
+/// Whether somebody had the dataset before, and nobody asks for an empty one in its place.
+fn misses_its_dataset(context: &Context<'_>) -> bool {
+    let members = || context.siblings.iter().chain([context.namespace]).filter(|member| is_durable(member));
+    let was_provisioned =
+        |member: &CounterNamespace| member.status.as_ref().is_some_and(|status| status.slices.is_some());
+    let asks = |member: &CounterNamespace| {
+        let annotation =
+            member.metadata.annotations.iter().flatten().find(|(name, _)| *name == names::RECREATE_DATASET);
+        annotation.is_some_and(|(_, value)| value == "true")
+    };
+    members().any(was_provisioned) && !members().any(asks)
 }
 
 /// What all CounterNamespaces of the dataset that agree ask for. The older one is right: a younger one that disagrees with it is

@@ -485,6 +485,21 @@ fn what_is_wanted_agrees_with_what_the_documents_of_the_dataset_ask_for() {
 }
 
 #[test]
+fn a_dataset_that_one_of_its_namespaces_had_is_not_made_anew_unless_one_asks_for_it() {
+    let mut older = namespace("plays", 1, "{counterType: Eventual, dataset: shared}");
+    let mut younger = namespace("likes", 2, "{counterType: Eventual, dataset: shared}");
+    let must_exist = |namespace: &CounterNamespace, sibling: &CounterNamespace| {
+        let (namespace, siblings, secrets) = (namespace.clone(), vec![sibling.clone()], durable_secrets());
+        Case { name: "", namespace, siblings, class: class("{}"), secrets }.build().schema.unwrap().must_exist
+    };
+    assert!(!must_exist(&younger, &older));
+    older.status = serde_json::from_value(serde_json::json!({"slices": {"open": 1, "closed": 0}})).unwrap();
+    assert!(must_exist(&younger, &older) && must_exist(&older, &younger));
+    younger.metadata.annotations = Some([(names::RECREATE_DATASET.to_owned(), "true".to_owned())].into());
+    assert!(!must_exist(&younger, &older) && !must_exist(&older, &younger));
+}
+
+#[test]
 fn a_younger_namespace_that_disagrees_is_refused_and_the_older_one_is_not() {
     let older = namespace("plays", 1, "{counterType: Eventual, dataset: shared}");
     let younger = namespace("likes", 2, "{counterType: Eventual, dataset: shared, eventStore: {bucketsPerId: 9}}");

@@ -156,7 +156,7 @@ impl Desired {
     }
 }
 
-/// Applies `objects`, in their order, and prunes.
+/// Applies `objects`, in their order, and prunes. Those that are held are left as they are, there or not.
 ///
 /// # Errors
 /// When the Kubernetes API does not answer, or this operator does not lead any more.
@@ -165,6 +165,7 @@ pub async fn apply(
     owned: &Owned,
     namespace: &CounterNamespace,
     objects: &[Object],
+    is_held: impl Fn(&Object) -> bool,
     mode: Mode,
 ) -> Result<Applied, Error> {
     let name = namespace.name_any();
@@ -175,6 +176,9 @@ pub async fn apply(
         let desired =
             Desired::of(object).map_err(|error| Error::Build { name: name.clone(), reason: error.to_string() })?;
         built.push((desired.kind, desired.name.clone()));
+        if is_held(object) {
+            continue;
+        }
         // One that is refused keeps no other from being repaired.
         one(context, owned, namespace, desired, mode, &mut applied).await?;
     }

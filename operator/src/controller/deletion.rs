@@ -7,7 +7,7 @@
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use tallyman_crds::counter_namespace::DeletionPolicy;
 use tallyman_crds::{CounterNamespace, CounterType};
@@ -90,6 +90,19 @@ async fn removal(context: &Context, scope: &Scope, namespace: &CounterNamespace)
     };
     let beside = found.siblings.iter().filter(|sibling| sibling.metadata.namespace == namespace.metadata.namespace);
     let is_last = beside.count() == 0;
+    if let Some(unread) = context.unreadable(|unread| unread.meta().namespace == namespace.metadata.namespace).next()
+        && is_last
+    {
+        return Ok(Err(Refused {
+            reason: "Deleting",
+            message: format!(
+                "deletion waits for CounterNamespace {}, which this release cannot read and which may have dataset {:?} too",
+                unread.name_any(),
+                namespace.dataset_or_default()
+            ),
+            waiting_helps: true,
+        }));
+    }
     let secrets = secrets(context, namespace, &found, &access)?;
     let plan = capacity::plan(&namespace.spec);
     let inputs = Inputs {

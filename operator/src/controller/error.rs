@@ -19,6 +19,16 @@ pub enum Error {
     /// The Kubernetes API did not answer in time.
     #[error("the Kubernetes API did not answer within {0:?}")]
     TooSlow(std::time::Duration),
+    /// What is watched could not be listed yet.
+    #[error(
+        "the {what} of its Kubernetes namespace could not be listed within {limit:?}; the log says why not, such as a missing right"
+    )]
+    NotSeen {
+        /// What.
+        what: &'static str,
+        /// How long it was waited for.
+        limit: std::time::Duration,
+    },
     /// What is to be applied cannot be made. A bug in us, not in a resource.
     #[error("cannot build what {name} needs: {reason}")]
     Build {

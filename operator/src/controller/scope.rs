@@ -8,8 +8,9 @@ use kube::{Api, Client, ResourceExt};
 use tallyman_crds::CounterNamespace;
 use tokio::sync::mpsc;
 
-use super::Guarded;
+use super::error::Error;
 use super::owned::Owned;
+use super::{Guarded, seen};
 use crate::{inject, names};
 
 /// What is seen there.
@@ -69,11 +70,19 @@ impl Scope {
     }
 
     /// Waits until everything that there is was seen.
-    pub async fn synced(&self) {
+    ///
+    /// # Errors
+    /// [`Error::NotSeen`].
+    pub async fn synced(&self) -> Result<(), Error> {
+        seen("CounterNamespaces", self.namespaces()).await?;
+        seen("pods", async { drop(self.pods.wait_until_ready().await) }).await?;
+        seen("objects", self.owned.ready()).await
+    }
+
+    /// Waits until all CounterNamespaces that there are were seen.
+    pub async fn namespaces(&self) {
         // An error says that the watch is gone, and then so is who waits.
         let _ = self.namespaces.wait_until_ready().await;
-        let _ = self.pods.wait_until_ready().await;
-        self.owned.ready().await;
     }
 
     /// Has those reconciled that `is_meant` says yes to.

@@ -93,7 +93,9 @@ fn dataset_is_free<'a>(
     siblings: &'a [Arc<CounterNamespace>],
 ) -> Result<Option<&'a CounterNamespace>, Refused> {
     let older = || siblings.iter().filter(|sibling| age(sibling) < age(namespace));
-    if let Some(elsewhere) = older().find(|sibling| !is_beside(namespace, sibling)) {
+    // One that never got it has no right to it by its age: whose it is, Cassandra's own record says.
+    let has_it = |sibling: &CounterNamespace| sibling.status.as_ref().is_some_and(|status| status.slices.is_some());
+    if let Some(elsewhere) = older().find(|sibling| !is_beside(namespace, sibling) && has_it(sibling)) {
         return Err(Refused {
             reason: "DatasetTaken",
             message: format!(

@@ -64,7 +64,9 @@ pub fn judge(namespace: &CounterNamespace, is_new: bool, resources: &Resources) 
         let (place, name) = key(other);
         if place != namespace.metadata.namespace.as_deref() {
             // What is there already cannot change its dataset: a warning would say nothing new each time.
-            if is_new {
+            // Nor is it the other's while that has never been provisioned: Cassandra's own record says whose it is.
+            let has_it = other.status.as_ref().is_some_and(|status| status.slices.is_some());
+            if is_new && has_it {
                 answer.denied = Some(format!(
                     "spec.dataset: {dataset:?} belongs to CounterNamespace {} of Kubernetes namespace {}, and a dataset belongs to one Kubernetes namespace: set spec.dataset to another name, such as {:?}",
                     name.unwrap_or_default(),
@@ -193,8 +195,12 @@ mod tests {
 
     #[test]
     fn a_dataset_of_another_kubernetes_namespace_is_refused_with_a_name_to_take() {
-        let known = resources(&[namespace("shop", "likes", json!({}))]);
-        let denied = judge(&namespace("my-blog", "likes", json!({})), true, &known).denied.unwrap();
+        let mut other = namespace("shop", "likes", json!({}));
+        let claims = namespace("my-blog", "likes", json!({}));
+        assert_eq!(judge(&claims, true, &resources(&[other.clone()])), Answer::default(), "nobody has it yet");
+        other.status = serde_json::from_value(json!({"slices": {"open": 1, "closed": 0}})).unwrap();
+        let known = resources(&[other]);
+        let denied = judge(&claims, true, &known).denied.unwrap();
         assert!(
             denied.contains("\"likes\" belongs to CounterNamespace likes of Kubernetes namespace shop"),
             "{denied}"

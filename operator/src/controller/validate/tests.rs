@@ -55,8 +55,11 @@ fn a_class_that_is_missing_is_waited_for() {
 }
 
 #[test]
-fn a_dataset_is_the_kubernetes_namespaces_that_came_first() {
-    let (mine, theirs) = (namespace("shop", "plays", 10, &json!({})), namespace("bank", "plays", 9, &json!({})));
+fn a_dataset_is_the_kubernetes_namespaces_that_came_first_and_got_it() {
+    let (mine, mut theirs) = (namespace("shop", "plays", 10, &json!({})), namespace("bank", "plays", 9, &json!({})));
+    // Whose it is, Cassandra's own record says: the older one may have been refused there.
+    assert!(validate(&mine, &found(class(), vec![theirs.clone()])).is_ok());
+    theirs.status = serde_json::from_value(json!({"slices": {"open": 1, "closed": 0}})).unwrap();
     let refused = refused(&mine, &found(class(), vec![theirs.clone()]));
     assert_eq!((refused.reason, refused.waiting_helps), ("DatasetTaken", false));
     assert!(refused.message.contains("spec.dataset") && refused.message.contains("bank"), "{refused:?}");

@@ -30,6 +30,9 @@ pub struct Wanted {
     pub role: Option<Role>,
     /// How far ahead slices are created.
     pub ahead: Ahead,
+    /// Whether it was provisioned before: a keyspace that is not there is then missed, not made. An empty one would count from 0, and
+    /// nobody would hear of it.
+    pub must_exist: bool,
 }
 
 /// What is there of a dataset.
@@ -215,6 +218,14 @@ pub enum Refusal {
         /// From when on it can.
         until: Timestamp,
     },
+    /// The dataset was there before, and is not there now.
+    #[error(
+        "dataset {dataset} is not made anew: it was provisioned before, and there is no keyspace of its name; look whether this is the right Cassandra, or restore it"
+    )]
+    Gone {
+        /// The dataset.
+        dataset: String,
+    },
     /// The dataset has another region.
     #[error(
         "dataset {dataset} is not touched: its region is {found:?}, not {wanted:?}, and a dataset's region never changes"
@@ -324,6 +335,9 @@ fn options(replication: &Replication) -> String {
 fn keyspace(wanted: &Wanted, found: &Found, plan: &mut Plan) -> Result<(), Refusal> {
     let keyspace = &wanted.dataset.keyspace;
     let Some(there) = &found.replication else {
+        if wanted.must_exist {
+            return Err(Refusal::Gone { dataset: keyspace.clone() });
+        }
         let namespaces: Vec<_> = wanted.dataset.namespaces.iter().map(ToString::to_string).collect();
         plan.provisioning.push(Step {
             action: Action::CreateKeyspace,

@@ -69,8 +69,10 @@ pub fn plan_dataset(wanted: &Wanted, found: &Found) -> std::result::Result<Datas
         }
         step(Action::DropRole, format!("DROP ROLE IF EXISTS {}", role.name), "nobody is to write to what goes");
     }
+    // A copy of one of our tables has our mark as well, and may be somebody's only one.
+    let is_foreign = |name: &str, table: &FoundTable| !table.is_marked() || table_of(keyspace, name).is_none();
     let foreign: Vec<_> =
-        found.tables.iter().filter(|(_, table)| !table.is_marked()).map(|(name, _)| name.as_str()).collect();
+        found.tables.iter().filter(|(name, table)| is_foreign(name, table)).map(|(name, _)| name.as_str()).collect();
     let has_created_keyspace = found.tables.get(OWNER).is_some_and(FoundTable::has_created_keyspace);
     if has_created_keyspace && foreign.is_empty() {
         step(Action::DropKeyspace, format!("DROP KEYSPACE IF EXISTS {keyspace}"), "it was created for the dataset");
@@ -78,10 +80,7 @@ pub fn plan_dataset(wanted: &Wanted, found: &Found) -> std::result::Result<Datas
     }
     let mut last = Vec::new();
     for (name, there) in found.tables.iter().filter(|(_, table)| table.is_marked()) {
-        let Some(table) = table_of(keyspace, name) else {
-            removal.notes.push(format!("table {keyspace}.{name} stays: this version of Tallyman does not know it"));
-            continue;
-        };
+        let Some(table) = table_of(keyspace, name) else { continue };
         if let Some(differs) = table.differs(there) {
             return Err(Refusal::foreign_table(&table, differs));
         }
@@ -97,7 +96,10 @@ pub fn plan_dataset(wanted: &Wanted, found: &Found) -> std::result::Result<Datas
     removal.notes.push(if foreign.is_empty() {
         format!("keyspace {keyspace} stays: it was there before the dataset")
     } else {
-        format!("keyspace {keyspace} stays: it holds {}, which Tallyman did not create", foreign.join(", "))
+        format!(
+            "keyspace {keyspace} stays: it holds {}, which this version of Tallyman does not create",
+            foreign.join(", ")
+        )
     });
     Ok(removal)
 }

@@ -41,6 +41,7 @@ fn noon() -> Timestamp {
 
 fn wanted() -> Wanted {
     Wanted {
+        must_exist: false,
         dataset: requested([&configuration("video-plays", "plays")]).datasets.remove(0),
         replication: Replication::from([("dc1".to_owned(), 3)]),
         owner: Some("team-video".to_owned()),
@@ -356,6 +357,15 @@ fn a_name_that_was_deleted_waits_until_the_boundary_has_passed_its_floor_and_oth
     assert!(plan(&wanted, &found, until).is_err());
 }
 
+#[test]
+fn a_dataset_that_was_there_is_missed_and_not_made_anew() {
+    let wanted = Wanted { must_exist: true, ..wanted() };
+    let gone = plan(&wanted, &Found::nothing(), noon());
+    assert_eq!(gone, Err(Refusal::Gone { dataset: "plays".to_owned() }));
+    let (_, found) = provisioned();
+    assert!(plan(&wanted, &found, noon()).is_ok());
+}
+
 mod removal {
     use super::super::super::removal::{DatasetRemoval, plan_dataset};
     use super::*;
@@ -385,6 +395,26 @@ mod removal {
         let removal = plan_dataset(&wanted, &found).unwrap();
         assert!(removal.steps.iter().all(|step| step.action != Action::DropKeyspace));
         assert!(removal.notes[0].contains("theirs"), "{:?}", removal.notes);
+    }
+
+    #[test]
+    fn a_copy_of_our_table_keeps_its_keyspace_and_stays_though_it_has_our_mark() {
+        let (wanted, mut found) = provisioned();
+        found.tables.insert("rollup_backup".to_owned(), there(&Table::rollup("plays")));
+        let removal = plan_dataset(&wanted, &found).unwrap();
+        let dropped: Vec<_> = removal
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::DropTable(table) => Some(table.name.as_str()),
+                action => {
+                    assert_eq!(*action, Action::DropRole);
+                    None
+                }
+            })
+            .collect();
+        assert!(dropped.contains(&"rollup") && !dropped.contains(&"rollup_backup"), "{dropped:?}");
+        assert!(removal.notes[0].contains("rollup_backup"), "{:?}", removal.notes);
     }
 
     #[test]
