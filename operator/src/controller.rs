@@ -15,6 +15,7 @@ pub mod images;
 pub mod owned;
 mod scope;
 pub mod status;
+mod unreadable;
 pub mod validate;
 
 use std::collections::HashMap;
@@ -23,17 +24,17 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, DeserializeGuard};
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::Recorder;
 use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tallyman_counter::configuration::{CacheStorage, Counting, NamespaceConfiguration};
 use tallyman_counter::model::NamespaceName;
 use tallyman_crds::counter_namespace::{CacheReplicaStatus, EndpointsStatus, ImagesStatus};
-use tallyman_crds::{CounterClass, CounterNamespace, CounterNamespaceStatus, CounterType, GROUP, VERSION};
+use tallyman_crds::{CounterClass, CounterNamespace, CounterType, GROUP, VERSION};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -357,7 +358,7 @@ async fn reconcile(context: &Context, scope: usize, guarded: &Guarded) -> Result
                 deletion::finalize(context, scope, namespace).await
             }
             Ok(namespace) => provision(context, scope, namespace).await,
-            Err(invalid) => unreadable(context, guarded, &invalid.error).await,
+            Err(invalid) => unreadable::reconcile(context, guarded, &invalid.error).await,
         }
     };
     // An answer that never comes must not be waited for: the next attempt is made over a new connection.
@@ -559,45 +560,6 @@ async fn write_status(
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(Error::doing(doing)(error)),
     }
-}
-
-/// A resource that this release cannot read, as an older API server's schema let it in. It says so, and is let go when deleted.
-async fn unreadable(context: &Context, guarded: &Guarded, reason: &str) -> Result<Action, Error> {
-    let (kubernetes_namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
-    if guarded.meta().deletion_timestamp.is_some() {
-        return deletion::let_go_unread(context, guarded).await;
-    }
-    let refused = Refused {
-        reason: "Unreadable",
-        message: format!("this release of the operator cannot read the resource: {reason}"),
-        waiting_helps: false,
-    };
-    let observed = Observed { generation: guarded.meta().generation, refused: Some(refused), ..Observed::default() };
-    let before = status_alone(context, &kubernetes_namespace, &name).await?;
-    let after = status::status(&observed, &before, Timestamp::now());
-    if after != before {
-        let patch = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "CounterNamespace", "metadata": {"name": name},
-            "status": after,
-        });
-        write_status(context, &kubernetes_namespace, &name, &patch).await?;
-    }
-    // Only a change of it helps, which the watch shows.
-    Ok(Action::requeue(LOOK_EVERY))
-}
-
-/// The status of a resource that cannot be read as a whole; empty when it cannot be read either.
-async fn status_alone(
-    context: &Context,
-    kubernetes_namespace: &str,
-    name: &str,
-) -> Result<CounterNamespaceStatus, Error> {
-    let resource = ApiResource::erase::<CounterNamespace>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), kubernetes_namespace, &resource);
-    let doing = format!("read {kubernetes_namespace}/{name}");
-    let found = api.get_opt(name).await.map_err(Error::doing(doing))?;
-    let status = found.and_then(|mut found| found.data.get_mut("status").map(serde_json::Value::take));
-    Ok(status.and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default())
 }
 
 /// The namespace's name as the engine takes it. The schema is narrower than the engine.
