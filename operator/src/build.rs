@@ -232,3 +232,14 @@ fn age(namespace: &CounterNamespace) -> (bool, Option<&Time>, Option<&String>) {
 fn is_durable(namespace: &CounterNamespace) -> bool {
     namespace.spec.counter_type != CounterType::BestEffort
 }
+
+/// Whether it has had its dataset, as its status says.
+pub(crate) fn was_provisioned(namespace: &CounterNamespace) -> bool {
+    namespace.status.as_ref().is_some_and(|status| status.slices.is_some())
+}
+
+/// Whether an annotation on it says `"true"`.
+pub(crate) fn asks_for(namespace: &CounterNamespace, annotation: &str) -> bool {
+    let annotations = namespace.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(annotation)).is_some_and(|value| value == "true")
+}

@@ -409,7 +409,7 @@ async fn build_and_apply(
     valid: &Valid,
     observed: &mut Observed,
 ) -> Result<(), Error> {
-    let follows = namespace.annotations().get(names::FOLLOW_RELEASE).is_some_and(|value| value == "true");
+    let follows = build::asks_for(namespace, names::FOLLOW_RELEASE);
     let chosen = images::choose(&valid.class, &context.settings.release, &found.pinned, follows);
     let secrets = secrets(context, namespace, found, &valid.access)?;
     let Valid { class, plan, siblings, .. } = valid;

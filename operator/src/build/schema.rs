@@ -8,7 +8,7 @@ use tallyman_crds::CounterNamespace;
 
 use super::configuration::Source;
 use super::context::Context;
-use super::{Error, age, dataset_of, is_durable};
+use super::{Error, age, asks_for, dataset_of, is_durable, was_provisioned};
 use crate::capacity::plan_in_dataset;
 use crate::names;
 
@@ -37,14 +37,7 @@ pub fn build(context: &Context<'_>, configuration: &NamespaceConfiguration) -> R
 /// Whether somebody had the dataset before, and nobody asks for an empty one in its place.
 fn misses_its_dataset(context: &Context<'_>) -> bool {
     let members = || context.siblings.iter().chain([context.namespace]).filter(|member| is_durable(member));
-    let was_provisioned =
-        |member: &CounterNamespace| member.status.as_ref().is_some_and(|status| status.slices.is_some());
-    let asks = |member: &CounterNamespace| {
-        let annotation =
-            member.metadata.annotations.iter().flatten().find(|(name, _)| *name == names::RECREATE_DATASET);
-        annotation.is_some_and(|(_, value)| value == "true")
-    };
-    members().any(was_provisioned) && !members().any(asks)
+    members().any(was_provisioned) && !members().any(|member| asks_for(member, names::RECREATE_DATASET))
 }
 
 /// What all CounterNamespaces of the dataset that agree ask for. The older one is right: a younger one that disagrees with it is

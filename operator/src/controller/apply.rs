@@ -19,7 +19,7 @@ use super::Context;
 use super::error::Error;
 use super::owned::{Kind, Owned, to_value};
 use super::validate::Refused;
-use crate::build::Object;
+use crate::build::{Object, asks_for};
 use crate::compare;
 use crate::names;
 
@@ -237,7 +237,7 @@ async fn one(
     let shown = desired.shown();
     let key = format!("{}{shown}", key_prefix(&kubernetes_namespace, &namespace.name_any()));
     if let Some((rollout, kept_template)) = remembered(context, owned, &kubernetes_namespace, &desired, &key)
-        && !(kept_template && follows_release(namespace))
+        && !(kept_template && asks_for(namespace, names::FOLLOW_RELEASE))
     {
         applied.rollouts.extend(rollout.map(|rollout| (desired.name, rollout)));
         applied.kept_templates.extend(kept_template.then_some(shown));
@@ -370,14 +370,10 @@ fn is_owned(live: &DynamicObject, namespace: &CounterNamespace) -> bool {
     live.owner_references().iter().any(|owner| Some(&owner.uid) == namespace.metadata.uid.as_ref())
 }
 
-fn follows_release(namespace: &CounterNamespace) -> bool {
-    namespace.annotations().get(names::FOLLOW_RELEASE).is_some_and(|value| value == "true")
-}
-
 /// A pod template that another release wrote stays, unless what was asked for has changed since: an upgrade of the operator
 /// restarts no pod. Whether that is so here.
 fn keeps_template(desired: &mut Desired, live: &DynamicObject, namespace: &CounterNamespace) -> bool {
-    if desired.kind != Kind::StatefulSet || follows_release(namespace) {
+    if desired.kind != Kind::StatefulSet || asks_for(namespace, names::FOLLOW_RELEASE) {
         return false;
     }
     let annotation = |name: &str| live.annotations().get(name).map(String::as_str);

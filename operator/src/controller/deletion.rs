@@ -50,7 +50,7 @@ pub(super) async fn finalize(context: &Context, scope: &Scope, namespace: &Count
         }
         return Ok(Action::await_change());
     }
-    let abandons = namespace.annotations().get(names::ABANDON_CASSANDRA).is_some_and(|value| value == "true");
+    let abandons = build::asks_for(namespace, names::ABANDON_CASSANDRA);
     if abandons || !needs_guard(namespace) {
         let note = if abandons {
             "Cassandra is left as it is, as the annotation asks"

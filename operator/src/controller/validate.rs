@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tallyman_crds::{CounterClass, CounterNamespace, CounterType};
 
 use super::dereference::{ClassFound, Dereferenced};
+use crate::build::was_provisioned;
 use crate::capacity::{self, Plan};
 use crate::cassandra::Access;
 
@@ -94,8 +95,7 @@ fn dataset_is_free<'a>(
 ) -> Result<Option<&'a CounterNamespace>, Refused> {
     let older = || siblings.iter().filter(|sibling| age(sibling) < age(namespace));
     // One that never got it has no right to it by its age: whose it is, Cassandra's own record says.
-    let has_it = |sibling: &CounterNamespace| sibling.status.as_ref().is_some_and(|status| status.slices.is_some());
-    if let Some(elsewhere) = older().find(|sibling| !is_beside(namespace, sibling) && has_it(sibling)) {
+    if let Some(elsewhere) = older().find(|sibling| !is_beside(namespace, sibling) && was_provisioned(sibling)) {
         return Err(Refused {
             reason: "DatasetTaken",
             message: format!(

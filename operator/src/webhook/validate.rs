@@ -9,6 +9,7 @@ use tallyman_crds::{CounterClass, CounterNamespace, CounterType};
 
 use super::Resources;
 use super::review::{Answer, Operation, Request};
+use crate::build::was_provisioned;
 
 /// Answers, and says what came of it for metrics.
 pub(super) fn answer(resources: Option<&Resources>, request: &Request) -> (&'static str, Answer) {
@@ -65,8 +66,7 @@ pub fn judge(namespace: &CounterNamespace, is_new: bool, resources: &Resources) 
         if place != namespace.metadata.namespace.as_deref() {
             // What is there already cannot change its dataset: a warning would say nothing new each time.
             // Nor is it the other's while that has never been provisioned: Cassandra's own record says whose it is.
-            let has_it = other.status.as_ref().is_some_and(|status| status.slices.is_some());
-            if is_new && has_it {
+            if is_new && was_provisioned(other) {
                 answer.denied = Some(format!(
                     "spec.dataset: {dataset:?} belongs to CounterNamespace {} of Kubernetes namespace {}, and a dataset belongs to one Kubernetes namespace: set spec.dataset to another name, such as {:?}",
                     name.unwrap_or_default(),
