@@ -11,11 +11,16 @@ use tallyman_servers::progress::Task;
 use tallyman_servers::{Lock, Pid};
 
 use crate::audit::AuditLog;
+use crate::command::{self, NodePrograms, Programs};
 use crate::error::{Error, Result};
+use crate::files::Files;
 use crate::install;
 use crate::kubeconfig::{self, Credentials};
+use crate::machine;
+use crate::node::{self, NodeFiles};
 use crate::options::{Place, Shape};
-use crate::part::{self, Files, Part, Programs};
+use crate::part::{Health, Part};
+use crate::readiness;
 use crate::state::State;
 
 /// How long a part may take to start. On an idle machine they all take 5 s.
@@ -69,7 +74,11 @@ impl Cluster {
                 });
             }
         }
-        cluster.start_all()?;
+        if let Err(error) = cluster.start_all() {
+            // What the error does not tell is in the logs, which stay until the next run.
+            end(&cluster.state)?;
+            return Err(error);
+        }
         Ok(Up::Started)
     }
 
@@ -102,8 +111,15 @@ impl Cluster {
     }
 
     fn locked(place: &Place, shape: &Shape, is_detached: bool) -> Result<Self> {
-        place.validate()?;
-        let programs = Programs { etcd: install::etcd()?, kubernetes: install::kubernetes(shape.version)? };
+        place.validate(shape)?;
+        if shape.node {
+            machine::ensure_possible()?;
+        }
+        let programs = Programs {
+            etcd: install::etcd()?,
+            kubernetes: install::kubernetes(shape.version)?,
+            node: shape.node.then(install::node).transpose()?,
+        };
         let lock = Lock::take(&place.folder)?;
         Ok(Self { state: State::empty(place, shape), programs, children: Vec::new(), is_detached, _lock: lock })
     }
@@ -169,6 +185,14 @@ impl Cluster {
         command
     }
 
+    /// Brings docker-archives of images to the node, so that pods with `imagePullPolicy: IfNotPresent` have them.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`]; [`tallyman_servers::Error::Failed`] with what containerd complained of.
+    pub fn load_images(&self, archives: &[PathBuf]) -> Result<()> {
+        load_images(&self.state, &self.programs, archives)
+    }
+
     /// The API server's account of who asked for what.
     pub fn audit_log(&self) -> AuditLog {
         AuditLog { path: self.files().audit_log() }
@@ -229,24 +253,54 @@ impl Cluster {
             fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
         }
         files.write_audit_policy().map_err(Error::file(files.0))?;
+        let addresses = [self.state.place.address, node::API_SERVICE].map(|address| address.to_string());
         let mut certificates = self.certificates("cluster");
-        self.output(certificates.arg(files.keys()).arg(self.state.place.address.to_string()))?;
+        self.output(certificates.arg(files.keys()).args(addresses))?;
         self.write_user(&files.kubeconfig(), "admin", &["system:masters"])?;
         self.write_user(&files.controller_manager_kubeconfig(), "system:kube-controller-manager", &[])?;
-        let task = Task::begin(format!("starting the {} on {}", self.state.shape, self.state.place.address));
-        for part in Part::ALL {
-            ensure_free(part, &self.state.place)?;
+        let shape = self.state.shape.clone();
+        if shape.node {
+            self.write_node_files()?;
+        }
+        let task = Task::begin(format!("starting the {shape} on {}", self.state.place.address));
+        for &part in Part::all(&shape) {
+            if !shape.node {
+                ensure_free(part, &self.state.place)?;
+            }
             self.spawn(part)?;
             self.wait_until_ready(part)?;
+            match part {
+                Part::Machine => machine::prepare(self.process(part), &self.state.place, &[node::DNS])?,
+                Part::Containerd => self
+                    .load_images(&self.programs.node.iter().map(|node| node.pause_image.clone()).collect::<Vec<_>>())?,
+                _ => {}
+            }
         }
         task.done();
+        Ok(())
+    }
+
+    fn write_node_files(&self) -> Result<()> {
+        let files = NodeFiles(&self.state.place.folder);
+        files.write(&self.state.place)?;
+        let node = format!("system:node:{}", node::NAME);
+        let users: [(&str, &str, &[&str]); 4] = [
+            ("scheduler", "system:kube-scheduler", &[]),
+            ("kubelet", &node, &["system:nodes"]),
+            ("proxy", "system:kube-proxy", &[]),
+            // There is no role of Kubernetes' own for it; it reads Services, pods and namespaces.
+            ("coredns", "coredns", &["system:masters"]),
+        ];
+        for (of, user, groups) in users {
+            self.write_user(&files.kubeconfig(of), user, groups)?;
+        }
         Ok(())
     }
 
     /// Starts those parts again that have ended.
     fn revive(mut self) -> Result<Up> {
         let mut up = Up::RanAlready;
-        for part in Part::ALL {
+        for &part in Part::all(&self.state.shape.clone()) {
             if !self.process(part).is_alive() {
                 self.restart(part)?;
                 up = Up::Revived;
@@ -256,8 +310,17 @@ impl Cluster {
     }
 
     fn spawn(&mut self, part: Part) -> Result<()> {
-        let command = part::command(part, &self.state.place, &self.programs);
-        let (child, process) = process::spawn(&command, &self.log(part), self.is_detached)?;
+        let State { place, shape, processes } = &self.state;
+        let machine = processes.get(&Part::Machine).copied();
+        if part == Part::Machine && machine.is_some() {
+            return Err(Error::MachineEnded(place.folder.clone()));
+        }
+        let start = command::start(part, place, shape, &self.programs, machine);
+        let (mut child, mut process) = process::spawn(&start.command, &self.log(part), self.is_detached)?;
+        if start.is_child {
+            process = readiness::child_of(process, &mut child)
+                .ok_or_else(|| Error::Died { part: part.name(), log: end_of(&self.log(part)) })?;
+        }
         self.children.push(child);
         self.state.processes.insert(part, process);
         self.state.save()
@@ -280,19 +343,29 @@ impl Cluster {
 
     /// Whether a part is ready, or why not.
     fn ask(&self, part: Part) -> std::result::Result<(), String> {
-        let Some((address, path)) = part.health(&self.state.place) else {
-            return part::ask_etcd(&self.state.place);
-        };
-        let server = format!("https://{address}");
-        let asked = self.kubectl(&["--server", &server, "get", "--raw", path]);
-        let asked = match part {
-            // Without it no pod can be created; it is the work of a controller.
-            Part::ControllerManager => {
-                asked.and_then(|_| self.kubectl(&["get", "serviceaccount", "default", "--namespace", "default"]))
+        let text = |error: Error| error.to_string();
+        match part.health(&self.state.place) {
+            Health::Running => Ok(()),
+            Health::Http(address, path, sign) => readiness::ask(address, path, sign),
+            Health::Https(address, path) => {
+                let server = format!("https://{address}");
+                self.kubectl(&["--server", &server, "get", "--raw", path]).map_err(text)?;
+                if part == Part::ControllerManager {
+                    // Without it no pod can be created; it is the work of a controller.
+                    self.kubectl(&["get", "serviceaccount", "default", "--namespace", "default"]).map_err(text)?;
+                }
+                Ok(())
             }
-            Part::Etcd | Part::ApiServer => asked,
-        };
-        asked.map(drop).map_err(|error| error.to_string())
+            Health::Containerd => {
+                let mut command = ctr(&self.state, &self.programs).map_err(text)?;
+                self.output(command.arg("version")).map(drop).map_err(text)
+            }
+            Health::NodeReady => {
+                let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")]}";
+                let ready = self.kubectl(&["get", "node", node::NAME, "--output", condition]).map_err(text)?;
+                if ready.contains(r#""status":"True""#) { Ok(()) } else { Err(ready) }
+            }
+        }
     }
 
     fn write_user(&self, path: &Path, name: &str, groups: &[&str]) -> Result<()> {
@@ -356,6 +429,24 @@ impl Drop for Cluster {
             eprintln!("warning: {error}");
         }
     }
+}
+
+/// Brings images to the node of a cluster that runs, whoever started it.
+pub(crate) fn load_images(state: &State, programs: &Programs, archives: &[PathBuf]) -> Result<()> {
+    for archive in archives {
+        let mut command = ctr(state, programs)?;
+        command.args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
+        process::run(&format!("loading {}", archive.display()), &mut command)?;
+    }
+    Ok(())
+}
+
+/// What talks to the containerd of a node.
+fn ctr(state: &State, programs: &Programs) -> Result<Command> {
+    let Some(NodePrograms { ctr, .. }) = &programs.node else { return Err(Error::NoNode) };
+    let mut command = Command::new(ctr);
+    command.arg("--address").arg(NodeFiles(&state.place.folder).containerd_socket());
+    Ok(command)
 }
 
 /// Asks each to end, the last started first, and kills those that do not.

@@ -23,6 +23,20 @@ pub enum Error {
     /// The system is not one that this runs on.
     #[error("a cluster needs Linux, as it finds its processes again by /proc; this is {0}")]
     System(&'static str),
+    /// Namespaces and cgroups are root's.
+    #[error(
+        "a cluster with a node needs root, for network, mounts and cgroups of its own: run it as root, or without a node, by \
+         --control-plane-only"
+    )]
+    NotRoot,
+    /// Only nodes have images.
+    #[error(
+        "this cluster has no node that images could be brought to; `cargo xtask cluster up` starts one with a node"
+    )]
+    NoNode,
+    /// The machine of a node has ended, and with it all that ran there.
+    #[error("the machine of the node in {} has ended, and its pods with it; end the rest with `cargo xtask cluster down`", .0.display())]
+    MachineEnded(PathBuf),
     /// An option is not possible.
     #[error("{field}: {value}: {allowed}")]
     Option {

@@ -8,14 +8,29 @@ use std::path::PathBuf;
 use tallyman_servers::debian::{self, Package};
 use tallyman_servers::{Lock, cache};
 
+use crate::command::NodePrograms;
 use crate::error::{Error, Result};
 use crate::go::{self, Source, remove};
 use crate::options::Version;
+use crate::pause;
 
 const ETCD: Package = Package { name: "etcd-server", sign: "etcd" };
+/// What a node needs besides.
+const NODE: [Package; 9] = [
+    Package { name: "containerd", sign: "containerd" },
+    Package { name: "runc", sign: "runc" },
+    Package { name: "containernetworking-plugins", sign: "/usr/lib/cni/bridge" },
+    Package { name: "iptables", sign: "iptables" },
+    Package { name: "conntrack", sign: "conntrack" },
+    Package { name: "iproute2", sign: "ip" },
+    Package { name: "tini", sign: "tini" },
+    Package { name: "gcc", sign: "cc" },
+    Package { name: "libc6-dev", sign: "/usr/include/stdlib.h" },
+];
 const HELM_VERSION: &str = "3.18.6";
 /// What [`kubernetes`] is called by.
-const APPLETS: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kubectl", "certificates"];
+const APPLETS: [&str; 7] =
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl", "certificates"];
 
 const MAIN: (&str, &str) = ("main.go", include_str!("../go/kubernetes/main.go"));
 const CERTIFICATES: (&str, &str) = ("certificates.go", include_str!("../go/kubernetes/certificates.go"));
@@ -23,6 +38,12 @@ const JUDGE: [(&str, &str); 3] = [
     ("main.go", include_str!("../go/judge/main.go")),
     ("go.mod", include_str!("../go/judge/go.mod")),
     ("go.sum", include_str!("../go/judge/go.sum")),
+];
+
+const COREDNS: [(&str, &str); 3] = [
+    ("main.go", include_str!("../go/coredns/main.go")),
+    ("go.mod", include_str!("../go/coredns/go.mod")),
+    ("go.sum", include_str!("../go/coredns/go.sum")),
 ];
 
 fn module(version: Version) -> [(&'static str, &'static str); 4] {
@@ -38,6 +59,19 @@ pub(crate) fn etcd() -> Result<PathBuf> {
     debian::install(&[ETCD])?;
     let missing = || tallyman_servers::Error::Missing("etcd was installed and is not found".to_owned());
     Ok(debian::find(ETCD.sign).ok_or_else(missing)?)
+}
+
+/// Finds, installs or builds what a node needs besides Kubernetes.
+pub(crate) fn node() -> Result<NodePrograms> {
+    debian::install(&NODE)?;
+    let found = |name: &str| {
+        let missing = || tallyman_servers::Error::Missing(format!("{name} was installed and is not found"));
+        debian::find(name).ok_or_else(missing)
+    };
+    let name = format!("coredns-{:016x}", digest(&COREDNS));
+    let what = "building CoreDNS, once (about a minute)";
+    let coredns = built(&name, "coredns", &Source::Module(&COREDNS), "", what, &[])?.join("coredns");
+    Ok(NodePrograms { containerd: found("containerd")?, ctr: found("ctr")?, coredns, pause_image: pause::image()? })
 }
 
 /// The folder of Kubernetes' programs, `kubectl` among them. Builds them where that is not done yet.
@@ -76,6 +110,7 @@ pub fn install() -> Result<()> {
     for version in Version::ALL {
         kubernetes(version)?;
     }
+    node()?;
     helm()?;
     judge()?;
     Ok(())
@@ -121,7 +156,7 @@ fn built(
 }
 
 /// What is built again whenever its sources change. A toolchain that hashes otherwise builds once more, no worse.
-fn digest(files: &[(&str, &str)]) -> u64 {
+pub(crate) fn digest(files: &[(&str, &str)]) -> u64 {
     let mut hasher = DefaultHasher::new();
     files.hash(&mut hasher);
     hasher.finish()

@@ -8,13 +8,19 @@
 
 mod audit;
 mod cluster;
+mod command;
 mod error;
+mod files;
 mod go;
 mod install;
 mod judge;
 mod kubeconfig;
+mod machine;
+mod node;
 mod options;
 mod part;
+mod pause;
+mod readiness;
 #[cfg(feature = "standin-kubelet")]
 mod standin_kubelet;
 mod state;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tallyman_servers::cache;
 
 use crate::error::{Error, Result};
+use crate::machine;
 
 /// Port of the API server.
 const API_SERVER_PORT: u16 = 6443;
@@ -18,22 +19,24 @@ const API_SERVER_PORT: u16 = 6443;
 pub struct Place {
     /// State, data, keys and logs; emptied when the cluster ends.
     pub folder: PathBuf,
-    /// The loopback address on which all its processes listen.
+    /// The loopback address on which all its processes listen; with a node, the node's own address.
     pub address: Ipv4Addr,
 }
 
 impl Place {
-    /// The developer's own cluster: `$TALLYMAN_CLUSTER_DIR` or `cluster` in the cache folder, on 127.0.100.1.
+    /// The developer's own cluster: `$TALLYMAN_CLUSTER_DIR` or `cluster` in the cache folder, on 127.0.100.1, or on 192.0.2.10 with
+    /// a node.
     ///
     /// # Errors
     /// Where there is no cache folder.
-    pub fn default_place() -> Result<Self> {
+    pub fn default_place(shape: &Shape) -> Result<Self> {
         let folder = match std::env::var_os("TALLYMAN_CLUSTER_DIR").filter(|folder| !folder.is_empty()) {
             // Programs run in folders of their own, where a relative path would lead elsewhere.
             Some(folder) => std::path::absolute(&folder).map_err(Error::file(folder.as_ref()))?,
             None => cache::folder()?.join("cluster"),
         };
-        Ok(Self { folder, address: Ipv4Addr::new(127, 0, 100, 1) })
+        let address = if shape.node { Ipv4Addr::new(192, 0, 2, 10) } else { Ipv4Addr::new(127, 0, 100, 1) };
+        Ok(Self { folder, address })
     }
 
     /// A place of its own beside the developer's, such as a test's. The third byte of the address, 127.0.N.1, is to be another
@@ -46,20 +49,41 @@ impl Place {
         Ok(Self { folder, address: Ipv4Addr::new(127, 0, third_byte, 1) })
     }
 
+    /// The same for a cluster with a node, at 192.0.2.N: an even number, another for each name.
+    ///
+    /// # Errors
+    /// Where there is no cache folder.
+    pub fn of_node(name: &str, last_byte: u8) -> Result<Self> {
+        Ok(Self { address: Ipv4Addr::new(192, 0, 2, last_byte), ..Self::named(name, 0)? })
+    }
+
     /// Where the API server listens.
     pub fn api_server(&self) -> SocketAddr {
         (self.address, API_SERVER_PORT).into()
     }
 
-    pub(crate) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self, shape: &Shape) -> Result<()> {
         if !cfg!(target_os = "linux") {
             return Err(Error::System(std::env::consts::OS));
         }
-        if self.address.is_loopback() {
-            return Ok(());
+        let refused =
+            |field, value: String, allowed: &str| Err(Error::Option { field, value, allowed: allowed.to_owned() });
+        let [network @ .., last] = self.address.octets();
+        if shape.node {
+            // The odd one below is our end of the connection.
+            if network != machine::NODES || last < 2 || last % 2 != 0 {
+                let allowed = "with a node an even one of 192.0.2.2 to 192.0.2.254";
+                return refused("address", self.address.to_string(), allowed);
+            }
+            if machine::OWN_FOLDERS.iter().any(|own| self.folder.starts_with(own)) {
+                let allowed =
+                    format!("with a node not in one of {}, which it has for itself", machine::OWN_FOLDERS.join(", "));
+                return refused("folder of the cluster", self.folder.display().to_string(), &allowed);
+            }
+        } else if !self.address.is_loopback() {
+            return refused("address", self.address.to_string(), "loopback, 127.0.0.1 to 127.255.255.254");
         }
-        let allowed = "loopback, 127.0.0.1 to 127.255.255.254".to_owned();
-        Err(Error::Option { field: "address", value: self.address.to_string(), allowed })
+        Ok(())
     }
 }
 
@@ -114,11 +138,27 @@ impl FromStr for Version {
 pub struct Shape {
     /// The Kubernetes that runs.
     pub version: Version,
+    /// Whether there is a node that runs pods, on a machine of its own.
+    pub node: bool,
+}
+
+impl Shape {
+    /// Without a node.
+    pub fn control_plane(version: Version) -> Self {
+        Self { version, node: false }
+    }
+
+    /// With a node.
+    pub fn with_node(version: Version) -> Self {
+        Self { version, node: true }
+    }
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "control plane of Kubernetes {}", self.version)
+        let Self { version, node } = self;
+        let what = if *node { "node" } else { "control plane" };
+        write!(f, "{what} of Kubernetes {version}")
     }
 }
 
@@ -139,9 +179,23 @@ mod tests {
 
     #[test]
     fn a_cluster_is_never_put_where_others_can_reach_it() {
-        let place = Place { folder: "/somewhere".into(), address: [192, 0, 2, 1].into() };
-        let refused = place.validate().unwrap_err().to_string();
-        assert_eq!(refused, "address: 192.0.2.1: loopback, 127.0.0.1 to 127.255.255.254");
-        Place { address: [127, 0, 100, 1].into(), ..place }.validate().unwrap();
+        let refused = |address: [u8; 4], shape: &Shape| {
+            let place = Place { folder: "/somewhere".into(), address: address.into() };
+            place.validate(shape).unwrap_err().to_string()
+        };
+        let (without, with) = (Shape::default(), Shape::with_node(Version::default()));
+        assert_eq!(refused([192, 0, 2, 1], &without), "address: 192.0.2.1: loopback, 127.0.0.1 to 127.255.255.254");
+        for address in [[127, 0, 100, 1], [192, 0, 2, 11], [192, 0, 2, 0], [192, 168, 2, 10]] {
+            assert!(refused(address, &with).ends_with("with a node an even one of 192.0.2.2 to 192.0.2.254"));
+        }
+        Place { folder: "/somewhere".into(), address: [127, 0, 100, 1].into() }.validate(&without).unwrap();
+        Place { folder: "/somewhere".into(), address: [192, 0, 2, 10].into() }.validate(&with).unwrap();
+    }
+
+    #[test]
+    fn a_node_is_not_put_where_it_would_not_see_its_own_files() {
+        let place = Place { folder: "/run/user/0/cluster".into(), address: [192, 0, 2, 10].into() };
+        let refused = place.validate(&Shape::with_node(Version::default())).unwrap_err().to_string();
+        assert!(refused.starts_with("folder of the cluster: /run/user/0/cluster: "), "{refused}");
     }
 }

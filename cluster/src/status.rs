@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::files::Files;
 use crate::options::{Place, Version};
-use crate::part::{Files, Part};
+use crate::part::Part;
 use crate::state::State;
 
 /// A cluster, if there is one. Its JSON form is a contract with other programs.
@@ -25,6 +26,7 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Running {
     kubernetes: Version,
+    node: bool,
     api_server: SocketAddr,
     kubeconfig: PathBuf,
 }
@@ -49,10 +51,11 @@ impl Status {
         let Some(state) = state else { return status };
         status.cluster = Some(Running {
             kubernetes: state.shape.version,
+            node: state.shape.node,
             api_server: state.place.api_server(),
             kubeconfig: Files(&state.place.folder).kubeconfig(),
         });
-        for part in Part::ALL {
+        for &part in Part::all(&state.shape) {
             match state.processes.get(&part) {
                 Some(process) if process.is_alive() => {
                     status.processes.push(Process { name: part.name(), pid: process.pid });
@@ -83,10 +86,11 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(Running { kubernetes, api_server, kubeconfig }) = &self.cluster else {
+        let Some(Running { kubernetes, node, api_server, kubeconfig }) = &self.cluster else {
             return writeln!(f, "no cluster runs");
         };
-        writeln!(f, "Kubernetes {kubernetes}, control plane only: https://{api_server}")?;
+        let with = if *node { "one node" } else { "control plane only" };
+        writeln!(f, "Kubernetes {kubernetes}, {with}: https://{api_server}")?;
         writeln!(f, "KUBECONFIG={}", kubeconfig.display())?;
         for Process { name, pid } in &self.processes {
             writeln!(f, "{name}  pid {pid}")?;
@@ -112,7 +116,7 @@ mod tests {
         let status = Status::of(Some(&state));
         let pid = process.pid;
         let expected = format!(
-            r#"{{"kubernetes":"1.34","api_server":"127.0.100.1:6443","kubeconfig":"/cache/cluster/kubeconfig.yaml","processes":[{{"name":"etcd","pid":{pid}}},{{"name":"kube-apiserver","pid":{pid}}}],"dead":["kube-controller-manager"]}}"#
+            r#"{{"kubernetes":"1.34","node":false,"api_server":"127.0.100.1:6443","kubeconfig":"/cache/cluster/kubeconfig.yaml","processes":[{{"name":"etcd","pid":{pid}}},{{"name":"kube-apiserver","pid":{pid}}}],"dead":["kube-controller-manager"]}}"#
         );
         assert_eq!(status.json(), expected);
         assert!(!status.is_well());

@@ -26,6 +26,19 @@ fn workload(kind: &str, name: &str, replicas: u16) -> String {
     )
 }
 
+/// Tries until it is so.
+fn eventually(what: &str, is_so: impl Fn() -> Result<(), String>) {
+    let mut last = String::new();
+    for _ in 0..1_000 {
+        match is_so() {
+            Ok(()) => return,
+            Err(not) => last = not,
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what}: {last}");
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
@@ -62,8 +75,6 @@ fn a_stateful_set_gets_ready_is_held_back_and_goes_and_all_of_it_is_in_the_audit
     cluster.kubectl(&["wait", "--for=create", "pod/web-0", "--timeout=120s"]).unwrap();
     assert_ne!(uid(), before);
     wait("--for=condition=Ready", "pod/web-0");
-    cluster.kubectl(&["delete", "statefulset/web", "--cascade=foreground", "--timeout=120s"]).unwrap();
-    assert_eq!(cluster.kubectl(&["get", "pods", "-o", "name"]).unwrap(), "");
 
     let controller = "system:serviceaccount:kube-system:statefulset-controller";
     let count = |events: &[Event]| {
@@ -78,17 +89,18 @@ fn a_stateful_set_gets_ready_is_held_back_and_goes_and_all_of_it_is_in_the_audit
             writes(&|event| event.user == StandinKubelet::USER && event.subresource == "binding"),
         ]
     };
-    let expected = [2, 1, 3, 3];
-    let mut counted = [0; 4];
-    // An event is written after its request is answered.
-    for _ in 0..1_000 {
-        counted = count(&cluster.audit_log().since(mark).unwrap());
-        if counted == expected {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(counted, expected);
+    let expected = [1, 1, 3, 3];
+    eventually("the audit log has it all, as an event is written after its request is answered", || {
+        let counted = count(&cluster.audit_log().since(mark).unwrap());
+        if counted == expected { Ok(()) } else { Err(format!("{counted:?} instead of {expected:?}")) }
+    });
+
+    cluster.kubectl(&["delete", "statefulset/web", "--cascade=foreground", "--timeout=120s"]).unwrap();
+    // A controller that has not heard of it yet may have made one more pod, which the garbage collector takes.
+    eventually("its pods go", || {
+        let pods = cluster.kubectl(&["get", "pods", "-o", "name"]).unwrap();
+        if pods.is_empty() { Ok(()) } else { Err(pods) }
+    });
 
     drop(kubelet);
     drop(cluster);
@@ -147,7 +159,7 @@ fn what_was_written_outlives_the_death_of_every_part() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(&place(&folder, 4), &Shape::default()).unwrap();
     cluster.kubectl(&["create", "configmap", "kept"]).unwrap();
-    for part in Part::ALL {
+    for part in Part::CONTROL_PLANE {
         cluster.kill(part).unwrap();
         assert!(!cluster.process(part).is_alive(), "{part}");
         cluster.restart(part).unwrap();
@@ -164,7 +176,7 @@ fn what_was_written_outlives_the_death_of_every_part() {
 fn the_newest_kubernetes_stays_up_until_down_and_is_not_started_twice() {
     let folder = tempfile::tempdir().unwrap();
     let place = place(&folder, 5);
-    let newest = Shape { version: Version::V1_36 };
+    let newest = Shape::control_plane(Version::V1_36);
     assert_eq!(Cluster::up(&place, &newest).unwrap(), Up::Started);
     let before = status(&place).unwrap();
     assert!(before.is_well() && before.json().contains(r#""kubernetes":"1.36""#), "{before}");

@@ -60,7 +60,7 @@ impl ControlPlane {
         let cassandra =
             Set::start(&cassandra, &tallyman_servers::Shape { nodes: 1, auth: true, ..Default::default() }).unwrap();
         let place = tallyman_cluster::Place::named("e2e-operator", CLUSTER).unwrap();
-        let cluster = Cluster::start(&place, &tallyman_cluster::Shape { version }).unwrap();
+        let cluster = Cluster::start(&place, &tallyman_cluster::Shape::control_plane(version)).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let kubelet = runtime.block_on(StandinKubelet::start(&cluster)).unwrap();
         let crds = root().join("crds/yaml");

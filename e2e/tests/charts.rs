@@ -268,7 +268,7 @@ fn the_kustomize_base_is_what_the_charts_render() {
 }
 
 fn cluster(version: Version) -> Cluster {
-    Cluster::start(&Place::named("charts", ADDRESSES).unwrap(), &Shape { version }).unwrap()
+    Cluster::start(&Place::named("charts", ADDRESSES).unwrap(), &Shape::control_plane(version)).unwrap()
 }
 
 fn install(cluster: &Cluster, set: &str) {

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::Value;
-use tallyman_cluster::{Cluster, Place, Shape, Version};
+use tallyman_cluster::{Cluster, Place, Shape};
 use tallyman_e2e::packaging::{documents, on, text};
 
 /// Pages with commands for a cluster, in the order in which somebody would follow them.
@@ -69,7 +69,7 @@ fn what_is_left_out_may_be_anything_and_the_rest_must_be_there_in_order() {
 #[test]
 #[ignore = "starts a Kubernetes control plane: cargo xtask test"]
 fn every_command_of_the_pages_runs_as_it_is_written() {
-    let shape = Shape { version: Version::default() };
+    let shape = Shape::default();
     let cluster = Cluster::start(&Place::named("documentation", ADDRESSES).unwrap(), &shape).unwrap();
     for page in PAGES {
         let page_text = text(format!("docs/{page}.md"));

@@ -52,16 +52,13 @@ pub struct Options {
 
 /// Runs one command; false where it ran and found something wrong.
 pub fn run(command: Command) -> Result<bool> {
-    let place = Place::default_place()?;
+    let place = Place::default_place(&Shape::default())?;
     match command {
-        Command::Up(Options { control_plane_only: false, .. }) => {
-            bail!(
-                "a cluster with a node is not available yet; `cargo xtask cluster up --control-plane-only` starts one without"
-            )
-        }
         Command::Up(options) => {
+            let shape = Shape { version: options.kubernetes, node: !options.control_plane_only };
+            let place = Place::default_place(&shape)?;
             let place = Place { address: options.address.unwrap_or(place.address), ..place };
-            let remark = match Cluster::up(&place, &Shape { version: options.kubernetes })? {
+            let remark = match Cluster::up(&place, &shape)? {
                 Up::Started => "started",
                 Up::RanAlready => "ran already",
                 Up::Revived => "some had ended and were started again",
@@ -117,13 +114,6 @@ mod tests {
     struct Line {
         #[command(subcommand)]
         command: Command,
-    }
-
-    #[test]
-    fn a_cluster_with_a_node_is_refused_with_what_there_is_instead() {
-        let line = Line::try_parse_from(["cluster", "up"]).unwrap();
-        let refused = run(line.command).unwrap_err().to_string();
-        assert!(refused.contains("not available yet") && refused.contains("--control-plane-only"), "{refused}");
     }
 
     #[test]

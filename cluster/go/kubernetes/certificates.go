@@ -39,7 +39,8 @@ type pair struct {
 	Key         []byte `json:"key"`
 }
 
-// Writes into the folder: an authority, and certificates with keys of the API server and of those who sign service account tokens.
+// Writes into the folder: an authority, and certificates with keys of the API server, of the API server as kubelets know it, and of
+// those who sign service account tokens.
 func clusterCertificates(folder string, addresses []string) error {
 	authority, err := issue(&x509.Certificate{
 		Subject:               pkix.Name{CommonName: "tallyman cluster"},
@@ -73,9 +74,18 @@ func clusterCertificates(folder string, addresses []string) error {
 	if err != nil {
 		return err
 	}
+	client, err := issue(&x509.Certificate{
+		Subject:     pkix.Name{CommonName: "kube-apiserver"},
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, authority)
+	if err != nil {
+		return err
+	}
 	for name, content := range map[string][]byte{
 		"ca.crt": authority.Certificate, "ca.key": authority.Key,
 		"apiserver.crt": apiserver.Certificate, "apiserver.key": apiserver.Key,
+		"kubelet-client.crt": client.Certificate, "kubelet-client.key": client.Key,
 		"service-accounts.crt": tokens.Certificate, "service-accounts.key": tokens.Key,
 	} {
 		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {

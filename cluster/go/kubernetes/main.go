@@ -1,8 +1,9 @@
-// One program in which a Kubernetes control plane and its client are applets, picked by the name it is called by. They share most
-// of their code, so that one program is built much sooner than several.
+// One program in which a Kubernetes control plane, what a node runs and the client are applets, picked by the name it is called by. They
+// share most of their code, so that one program is built much sooner than several.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 func main() {
@@ -23,6 +27,12 @@ func main() {
 		os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
 	case "kube-controller-manager":
 		os.Exit(cli.Run(controllermanager.NewControllerManagerCommand()))
+	case "kube-scheduler":
+		os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
+	case "kubelet":
+		os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
+	case "kube-proxy":
+		os.Exit(cli.Run(proxy.NewProxyCommand()))
 	case "kubectl":
 		// Prints errors as people know them from kubectl.
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
@@ -34,7 +44,8 @@ func main() {
 			os.Exit(1)
 		}
 	default:
-		fmt.Fprintf(os.Stderr, "%s: to be called as kube-apiserver, kube-controller-manager, kubectl or certificates\n", applet)
+		const applets = "kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl or certificates"
+		fmt.Fprintf(os.Stderr, "%s: to be called as %s\n", applet, applets)
 		os.Exit(2)
 	}
 }

@@ -1,0 +1,150 @@
+//! The machine that a node's processes believe to be on: namespaces of its own for network, mounts and processes, in which a first
+//! process holds them all. What runs in there, and what it mounted, goes with that process, also after a crash.
+//!
+//! The machine is connected with ours by a pair of virtual interfaces, and with nothing else: its default route leads to our end,
+//! and we answer there for one address only.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tallyman_servers::process::run;
+use tallyman_servers::{Pid, debian};
+
+use crate::error::{Error, Result};
+use crate::options::Place;
+
+/// Documentation addresses (RFC 5737): a node is reached by one of them, from this machine alone.
+pub(crate) const NODES: [u8; 3] = [192, 0, 2];
+/// Where programs keep things outside the folder of a place: each machine has its own, in memory.
+pub(crate) const OWN_FOLDERS: [&str; 4] = ["/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet"];
+/// A machine's name for its end of the pair.
+const INSIDE: &str = "eth0";
+
+/// What holds a machine. Its child is the machine's first process, and is what to end.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    // A first process has to take note of the ends of those that lost their parent.
+    command.args(["tini", "--", "sleep", "infinity"]);
+    command
+}
+
+/// Refuses who could not start a machine.
+pub(crate) fn ensure_possible() -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let ourselves = Path::new("/proc/self");
+    let is_root = ourselves.metadata().map_err(Error::file(ourselves))?.uid() == 0;
+    if is_root { Ok(()) } else { Err(Error::NotRoot) }
+}
+
+/// The process that a program started by [`command`] or [`Entry::Everything`] is: such programs wait for their one child.
+pub(crate) fn child_of(parent: Pid) -> Option<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", parent.pid)).ok()?;
+    Pid::running(children.split_whitespace().next()?.parse().ok()?)
+}
+
+/// How far a process goes into a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Sees its network, and our files and processes. The program itself has the started process's id.
+    Network,
+    /// Sees nothing else. The program is a child of the started process.
+    Everything,
+}
+
+/// The same command, in the machine whose first process this is.
+pub(crate) fn inside(machine: Pid, entry: Entry, command: &Command) -> Command {
+    let mut inside = Command::new("nsenter");
+    inside.arg(format!("--target={}", machine.pid)).arg("--net");
+    if entry == Entry::Everything {
+        inside.args(["--mount", "--pid"]);
+    }
+    inside.arg("--").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => inside.env(name, value),
+            None => inside.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        inside.current_dir(folder);
+    }
+    inside
+}
+
+/// Gives a new machine folders of its own and its connection with ours, and the further addresses that are to be its own.
+pub(crate) fn prepare(machine: Pid, place: &Place, more: &[Ipv4Addr]) -> Result<()> {
+    let (node, peer, outside) = (place.address.to_string(), peer(place.address).to_string(), interface(place.address));
+    for folder in OWN_FOLDERS {
+        // What something is to be mounted on has to be there, and stays, empty.
+        std::fs::create_dir_all(folder).map_err(Error::file(folder.as_ref()))?;
+        within(machine, Entry::Everything, "mount", &["-t", "tmpfs", "tmpfs", folder])?;
+    }
+    let network = format!("/proc/{}/ns/net", machine.pid);
+    let mut pair = ip(&["link", "add", &outside, "type", "veth", "peer", "name", INSIDE, "netns", &network]);
+    run(&format!("connecting the network of {node} (does another cluster with this address run?)"), &mut pair)?;
+    let outer = |arguments: &[&str]| run("preparing our end of the network", &mut ip(arguments));
+    outer(&["address", "add", &peer, "peer", &node, "dev", &outside])?;
+    outer(&["link", "set", &outside, "up"])?;
+    let inner = |arguments: &[&str]| within(machine, Entry::Network, "ip", arguments);
+    inner(&["link", "set", "lo", "up"])?;
+    inner(&["address", "add", &node, "peer", &peer, "dev", INSIDE])?;
+    inner(&["link", "set", INSIDE, "up"])?;
+    inner(&["route", "add", "default", "dev", INSIDE])?;
+    for address in more {
+        inner(&["address", "add", &format!("{address}/32"), "dev", "lo"])?;
+    }
+    // These settings are each network namespace's own.
+    within(machine, Entry::Network, "sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+}
+
+fn within(machine: Pid, entry: Entry, program: &str, arguments: &[&str]) -> Result<()> {
+    let found = debian::find(program).unwrap_or_else(|| PathBuf::from(program));
+    let mut command = inside(machine, entry, Command::new(found).args(arguments));
+    Ok(run(&format!("preparing a machine of our own: {program} {}", arguments.join(" ")), &mut command)?)
+}
+
+fn ip(arguments: &[&str]) -> Command {
+    let mut command = Command::new(debian::find("ip").unwrap_or_else(|| PathBuf::from("ip")));
+    command.args(arguments);
+    command
+}
+
+/// Our address on the connection with a node.
+fn peer(node: Ipv4Addr) -> Ipv4Addr {
+    let [a, b, c, d] = node.octets();
+    [a, b, c, d - 1].into()
+}
+
+/// Our end of the pair: each node has another.
+fn interface(node: Ipv4Addr) -> String {
+    format!("tallyman-{}", node.octets()[3])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_node_has_a_connection_of_its_own() {
+        let (one, other) = ([192, 0, 2, 10].into(), [192, 0, 2, 12].into());
+        assert_eq!(peer(one), Ipv4Addr::from([192, 0, 2, 9]));
+        assert_eq!(interface(one), "tallyman-10");
+        assert_ne!(peer(other), one);
+        // The kernel's limit on names of interfaces.
+        assert!(interface([192, 0, 2, 254].into()).len() <= 15);
+    }
+
+    #[test]
+    fn a_command_keeps_its_folder_and_its_variables_inside() {
+        let machine = Pid::running(std::process::id()).unwrap();
+        let mut command = Command::new("program");
+        command.args(["--flag", "value"]).env("A", "b").current_dir("/tmp");
+        let inside = inside(machine, Entry::Network, &command);
+        let arguments: Vec<String> = inside.get_args().map(|part| part.to_string_lossy().into_owned()).collect();
+        assert_eq!(arguments, [&format!("--target={}", machine.pid), "--net", "--", "program", "--flag", "value"]);
+        assert_eq!(inside.get_current_dir(), Some(Path::new("/tmp")));
+        assert!(inside.get_envs().any(|(name, value)| name == "A" && value.is_some_and(|value| value == "b")));
+    }
+}
