@@ -29,6 +29,7 @@ mod status;
 pub use self::audit::{AuditLog, Event, Mark};
 pub use self::cluster::{Cluster, Up, load_images};
 pub use self::error::{Error, Result};
+pub use self::go::go_program;
 pub use self::install::{bin_folders, helm, install};
 pub use self::judge::{Judge, Verdict};
 pub use self::options::{Place, Shape, Version};
