@@ -250,7 +250,10 @@ impl Drop for Pod {
 }
 
 /// What an application printed, once it has ended well.
-fn lines(application: &str, child: Child) -> Vec<String> {
+fn lines(application: &str, mut child: Child) -> Vec<String> {
+    if Pid::running(child.id()).is_some_and(|process| !process.ends_within(PATIENCE)) {
+        child.kill().unwrap();
+    }
     let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{application} ended with {}: {errors}", output.status);
