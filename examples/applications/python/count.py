@@ -33,7 +33,8 @@ def retried(call, request):
     delay = DELAY_FIRST_SECONDS
     while True:
         try:
-            return call(request, timeout=ATTEMPT_TIMEOUT_SECONDS)
+            # Waiting for the sidecar within the call: between calls, gRPC may take seconds to see that it is back.
+            return call(request, timeout=ATTEMPT_TIMEOUT_SECONDS, wait_for_ready=True)
         except grpc.RpcError as error:
             if error.code() not in RETRIED:
                 raise
