@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{
+    Api, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
+};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -43,6 +45,16 @@ impl Area<'_> {
     /// Pods.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.site.client.clone(), &self.name)
+    }
+
+    /// Creates an object, or says why the API server refuses it.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn try_create(&self, object: Value) -> Result<(), String> {
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let api = self.api(&object.types.as_ref().unwrap().kind);
+        api.create(&PostParams::default(), &object).await.map(drop).map_err(|error| error.to_string())
     }
 
     /// An object, if it is there.
