@@ -29,7 +29,7 @@ mod status;
 pub use self::audit::{AuditLog, Event, Mark};
 pub use self::cluster::{Cluster, Up};
 pub use self::error::{Error, Result};
-pub use self::install::{bin_folders, helm, install};
+pub use self::install::{bin_folders, gitops_agent, helm, install};
 pub use self::judge::{Judge, Verdict};
 pub use self::options::{Place, Shape, Version};
 pub use self::part::Part;
