@@ -190,7 +190,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::NoNode`]; [`tallyman_servers::Error::Failed`] with what containerd complained of.
     pub fn load_images(&self, archives: &[PathBuf]) -> Result<()> {
-        load_images(&self.state, &self.programs, archives)
+        bring(&self.state, self.node_programs()?, archives)
     }
 
     /// The API server's account of who asked for what.
@@ -280,6 +280,10 @@ impl Cluster {
         Ok(())
     }
 
+    fn node_programs(&self) -> Result<&NodePrograms> {
+        self.programs.node.as_ref().ok_or(Error::NoNode)
+    }
+
     fn write_node_files(&self) -> Result<()> {
         let files = NodeFiles(&self.state.place.folder);
         files.write(&self.state.place)?;
@@ -357,7 +361,7 @@ impl Cluster {
                 Ok(())
             }
             Health::Containerd => {
-                let mut command = ctr(&self.state, &self.programs).map_err(text)?;
+                let mut command = ctr(&self.state, self.node_programs().map_err(text)?);
                 self.output(command.arg("version")).map(drop).map_err(text)
             }
             Health::NodeReady => {
@@ -422,6 +426,9 @@ impl Drop for Cluster {
                 eprintln!("warning: {error}");
             }
         }
+        if self.state.shape.node {
+            machine::remove_cgroups();
+        }
         let folder = &self.state.place.folder;
         if std::thread::panicking() {
             eprintln!("logs of the cluster stay in {} until the next run", folder.display());
@@ -431,10 +438,21 @@ impl Drop for Cluster {
     }
 }
 
-/// Brings images to the node of a cluster that runs, whoever started it.
-pub(crate) fn load_images(state: &State, programs: &Programs, archives: &[PathBuf]) -> Result<()> {
+/// Brings docker-archives of images to the node of the cluster that runs in a place, whoever started it.
+///
+/// # Errors
+/// [`Error::NoCluster`], [`Error::NoNode`]; [`tallyman_servers::Error::Failed`] with what containerd complained of.
+pub fn load_images(place: &Place, archives: &[PathBuf]) -> Result<()> {
+    let state = State::load(&place.folder)?.ok_or(Error::NoCluster)?;
+    if !state.shape.node {
+        return Err(Error::NoNode);
+    }
+    bring(&state, &install::node()?, archives)
+}
+
+fn bring(state: &State, programs: &NodePrograms, archives: &[PathBuf]) -> Result<()> {
     for archive in archives {
-        let mut command = ctr(state, programs)?;
+        let mut command = ctr(state, programs);
         command.args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
         process::run(&format!("loading {}", archive.display()), &mut command)?;
     }
@@ -442,11 +460,10 @@ pub(crate) fn load_images(state: &State, programs: &Programs, archives: &[PathBu
 }
 
 /// What talks to the containerd of a node.
-fn ctr(state: &State, programs: &Programs) -> Result<Command> {
-    let Some(NodePrograms { ctr, .. }) = &programs.node else { return Err(Error::NoNode) };
-    let mut command = Command::new(ctr);
+fn ctr(state: &State, programs: &NodePrograms) -> Command {
+    let mut command = Command::new(&programs.ctr);
     command.arg("--address").arg(NodeFiles(&state.place.folder).containerd_socket());
-    Ok(command)
+    command
 }
 
 /// Asks each to end, the last started first, and kills those that do not.
@@ -456,6 +473,9 @@ fn end(state: &State) -> Result<()> {
         if !process.ends_within(END_PATIENCE) {
             process.kill()?;
         }
+    }
+    if state.shape.node {
+        machine::remove_cgroups();
     }
     Ok(())
 }

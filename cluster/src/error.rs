@@ -29,6 +29,9 @@ pub enum Error {
          --control-plane-only"
     )]
     NotRoot,
+    /// Nothing runs in this place.
+    #[error("no cluster runs; `cargo xtask cluster up` starts one")]
+    NoCluster,
     /// Only nodes have images.
     #[error(
         "this cluster has no node that images could be brought to; `cargo xtask cluster up` starts one with a node"

@@ -36,6 +36,8 @@ pub(crate) enum Source<'a> {
         /// The package's path.
         package: &'a str,
     },
+    /// A folder that is a module of its own.
+    Folder(&'a Path),
     /// A package of somebody else's module, `path@version`.
     Package(&'a str),
 }
@@ -61,11 +63,25 @@ pub(crate) fn build(program: &str, source: &Source<'_>, settings: &str, bin: &Pa
                 command.arg(package);
             }
         }
+        Source::Folder(folder) => {
+            command.arg("build").args(flags).arg("-mod=readonly").arg("-o").arg(bin.join(program)).current_dir(folder);
+        }
         Source::Package(package) => {
             command.arg("install").args(flags).arg(package).env("GOBIN", bin);
         }
     }
     with_progress(command, what)
+}
+
+/// Builds the program of a folder that is a Go module of its own into the folder `bin`, an absolute path; the program's file. It is linked
+/// statically. What has not changed since it was built last is not built again.
+///
+/// # Errors
+/// Whatever keeps it from being built.
+pub fn go_program(module: &Path, bin: &Path) -> Result<PathBuf> {
+    let program = module.file_name().unwrap_or_default().to_string_lossy();
+    build(&program, &Source::Folder(module), "", bin, &format!("building {} with Go", module.display()))?;
+    Ok(bin.join(&*program))
 }
 
 /// Go names on its error stream the modules that it downloads and the packages that it compiles.

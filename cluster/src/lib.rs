@@ -1,5 +1,5 @@
-//! Installs, starts and stops a real Kubernetes control plane on this machine alone, for development and tests: etcd, the API server
-//! and the controller manager, without a node. Knows nothing of Tallyman.
+//! Installs, starts and stops a real Kubernetes on this machine alone, for development and tests: etcd, the API server and the
+//! controller manager; with one node that runs pods, in namespaces of its own, where that is asked for. Knows nothing of Tallyman.
 //!
 //! A cluster has a [`Place`]: a folder for its state and data, and a loopback address. Clusters in places with different folders
 //! and addresses run side by side. [`Cluster::up`] leaves one running behind the caller's end; [`Cluster::start`] ends it with its
@@ -27,8 +27,9 @@ mod state;
 mod status;
 
 pub use self::audit::{AuditLog, Event, Mark};
-pub use self::cluster::{Cluster, Up};
+pub use self::cluster::{Cluster, Up, load_images};
 pub use self::error::{Error, Result};
+pub use self::go::go_program;
 pub use self::install::{bin_folders, gitops_agent, helm, install};
 pub use self::judge::{Judge, Verdict};
 pub use self::options::{Place, Shape, Version};

@@ -18,6 +18,7 @@ use crate::options::Place;
 pub(crate) const NODES: [u8; 3] = [192, 0, 2];
 /// Where programs keep things outside the folder of a place: each machine has its own, in memory.
 pub(crate) const OWN_FOLDERS: [&str; 4] = ["/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet"];
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// A machine's name for its end of the pair.
 const INSIDE: &str = "eth0";
 
@@ -97,6 +98,22 @@ pub(crate) fn prepare(machine: Pid, place: &Place, more: &[Ipv4Addr]) -> Result<
     }
     // These settings are each network namespace's own.
     within(machine, Entry::Network, "sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+}
+
+/// Removes the control groups of containers that have ended with their machine. Those of another machine have processes, and stay.
+pub(crate) fn remove_cgroups() {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    };
+    // One hierarchy, or one for each controller.
+    for hierarchy in folders(CGROUPS.as_ref()).into_iter().chain([PathBuf::from(CGROUPS)]) {
+        let containers = hierarchy.join("k8s.io");
+        for container in folders(&containers).into_iter().chain([containers]) {
+            // What cannot be removed is in use.
+            let _ = std::fs::remove_dir(container);
+        }
+    }
 }
 
 fn within(machine: Pid, entry: Entry, program: &str, arguments: &[&str]) -> Result<()> {

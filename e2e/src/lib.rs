@@ -12,12 +12,15 @@ pub mod control_plane;
 pub mod convergence;
 pub mod daemon;
 pub mod faketime;
+pub mod flights;
 pub mod lateness;
 pub mod ledger;
 pub mod load;
 pub mod operator;
 pub mod packaging;
 pub mod plane;
+#[cfg(feature = "control-plane")]
+pub mod site;
 pub mod tables;
 
 use std::time::{Duration, Instant, SystemTime};

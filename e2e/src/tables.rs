@@ -36,7 +36,16 @@ pub struct Keyspace {
 impl Keyspace {
     /// The sum of all events in all slices, by counter.
     pub fn totals(&self, namespace: &str) -> BTreeMap<String, i128> {
-        let output = self.script(EVENTS).arg(namespace).output().unwrap();
+        self.sum(self.script(EVENTS).arg(namespace))
+    }
+
+    /// The same, where a password is asked for.
+    pub fn totals_as(&self, (username, password): (&str, &str), namespace: &str) -> BTreeMap<String, i128> {
+        self.sum(self.script(EVENTS).args([namespace, username, password]))
+    }
+
+    fn sum(&self, script: &mut Command) -> BTreeMap<String, i128> {
+        let output = script.output().unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
         // Numbers as strings: they may be wider than a JSON reader takes.

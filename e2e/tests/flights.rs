@@ -3,52 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use tallyman_e2e::binaries::Binaries;
-use tallyman_e2e::convergence::{self, Counts};
+use tallyman_e2e::convergence;
+use tallyman_e2e::flights::{COUNTERS, Flights};
 use tallyman_e2e::plane::{NAMESPACE, Plane, Settings};
 use tallyman_e2e::tables;
 use tallyman_servers::{Place, Set, Shape};
 
 const ADDRESSES: u8 = 22;
-/// The counters of `totals.awk`.
-#[rustfmt::skip]
-const COUNTERS: [&str; 6] = [
-    "--counter", "origin/{origin}", "--counter", "miles/{origin}=distance_miles", "--counter", "delay/{origin}=delay_minutes",
-];
-
-/// Flights beside the program that totals them: those of `TALLYMAN_FLIGHTS`, else the 20,000 that are checked in.
-struct Flights {
-    file: PathBuf,
-    awk: PathBuf,
-}
-
-impl Flights {
-    fn find() -> Self {
-        let data =
-            |name: &str| [env!("CARGO_MANIFEST_DIR"), "..", "cli", "tests", "data", name].iter().collect::<PathBuf>();
-        let file = std::env::var_os("TALLYMAN_FLIGHTS").map_or_else(|| data("flights-20k.csv.gz"), PathBuf::from);
-        Self { file, awk: data("totals.awk") }
-    }
-
-    /// The totals, made by another tool.
-    fn totals(&self) -> (u64, Counts) {
-        let script = "set -e; gzip -dc \"$0\" | awk -F, -f \"$1\"";
-        let awk = Command::new("sh").args(["-c", script]).arg(&self.file).arg(&self.awk).output().unwrap();
-        assert!(awk.status.success(), "{}", String::from_utf8_lossy(&awk.stderr));
-        let total = |line: &str| {
-            let (counter, total) = line.split_once('\t').unwrap();
-            (counter.to_owned(), total.parse().unwrap())
-        };
-        let totals: Counts = String::from_utf8(awk.stdout).unwrap().lines().map(total).collect();
-        let rows: i64 = totals.iter().filter(|(name, _)| name.starts_with("origin/")).map(|(_, total)| total).sum();
-        (rows.try_into().unwrap(), totals)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "starts Cassandra: cargo xtask test"]
 async fn every_flight_counts_once_through_two_sidecars_and_two_rollup_servers() {

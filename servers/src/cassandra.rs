@@ -11,7 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 pub(crate) use self::certificates::Certificates;
-use self::configuration::{JVM_OPTIONS, LOGBACK, rackdc, yaml};
+pub(crate) use self::configuration::{JVM_OPTIONS, LOGBACK};
+use self::configuration::{rackdc, yaml};
 use self::cql::{Connection, Consistency};
 use crate::error::{Error, Result};
 use crate::install;
@@ -27,6 +28,8 @@ const STORAGE_PORT: u16 = 7000;
 /// Name and password of the superuser where passwords are checked.
 pub const SUPERUSER: (&str, &str) = ("cassandra", "cassandra");
 
+/// The jar that measures objects for Cassandra.
+pub(crate) const AGENT: &str = "jamm-0.4.0.jar";
 const HEAP_MEBIBYTES: u16 = 600;
 /// How long a node may take to start or to be seen by the others. On an idle machine it takes 12 s.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -79,7 +82,7 @@ pub(crate) fn command(folder: &Path, installed: &install::Cassandra) -> Command 
     command
         .arg(format!("-Xmx{HEAP_MEBIBYTES}m"))
         .arg(format!("-Xms{HEAP_MEBIBYTES}m"))
-        .arg(format!("-javaagent:{}", installed.lib.join("jamm-0.4.0.jar").display()))
+        .arg(format!("-javaagent:{}", installed.lib.join(AGENT).display()))
         .arg(format!("-Dcassandra.config=file:{}", folder.join("cassandra.yaml").display()))
         .arg(format!("-Dcassandra.storagedir={}", folder.display()))
         .args(JVM_OPTIONS)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cache;
+use crate::cassandra::{AGENT, JVM_OPTIONS, LOGBACK};
 use crate::debian::{self, Package};
 use crate::error::{Error, Result};
 use crate::process::last_lines;
@@ -27,6 +28,30 @@ pub(crate) struct Cassandra {
     pub java: PathBuf,
     /// Folder of the jars.
     pub lib: PathBuf,
+}
+
+/// What an image of Cassandra is made of, beside a Java 17.
+#[derive(Debug, Clone)]
+pub struct CassandraParts {
+    /// Its version.
+    pub version: &'static str,
+    /// Folder of its jars.
+    pub lib: PathBuf,
+    /// The jar among them that its JVM has as an agent.
+    pub agent: &'static str,
+    /// Further options of its JVM.
+    pub jvm_options: &'static [&'static str],
+    /// A `logback.xml` for the class path.
+    pub logback: &'static str,
+}
+
+/// The parts of an installed Cassandra; its jars are fetched on first use.
+///
+/// # Errors
+/// Whatever keeps them from being fetched.
+pub fn cassandra_parts() -> Result<CassandraParts> {
+    let lib = jars()?;
+    Ok(CassandraParts { version: CASSANDRA_VERSION, lib, agent: AGENT, jvm_options: JVM_OPTIONS, logback: LOGBACK })
 }
 
 /// Finds or installs memcached.

@@ -22,6 +22,7 @@ mod status;
 
 pub use self::cassandra::{NATIVE_PORT, SUPERUSER};
 pub use self::error::{Error, Result};
+pub use self::install::{CassandraParts, cassandra_parts};
 pub use self::memcached::FIRST_PORT as MEMCACHED_FIRST_PORT;
 pub use self::options::{CommitlogSync, Place, Shape};
 pub use self::process::Pid;

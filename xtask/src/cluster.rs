@@ -1,12 +1,13 @@
-//! A real Kubernetes for development: `up`, `status`, `kubeconfig`, `exec`, `down`.
+//! A real Kubernetes for development: `up`, `status`, `kubeconfig`, `load-images`, `exec`, `down`.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use tallyman_cluster::{Cluster, Place, Shape, Up, Version, bin_folders, status};
+use tallyman_cluster::{Cluster, Place, Shape, Up, Version, bin_folders, load_images, status};
 
 use crate::servers::Output;
 
@@ -14,17 +15,25 @@ use crate::servers::Output;
 pub enum Command {
     /// Start a cluster that runs until `down`, and wait until it is ready.
     ///
-    /// The API server listens on port 6443 of 127.0.100.1. All takes about 0.5 GiB of memory and 10 seconds, and at first the minutes
-    /// to build Kubernetes. Where just this cluster runs already, processes that have ended are started again.
+    /// One node runs its pods, in namespaces of its own, from which nothing leads out of this machine; that needs root. The API server
+    /// listens on port 6443 of 192.0.2.10, which leads to that node from this machine alone; without a node, on 127.0.100.1. All takes
+    /// about 0.8 GiB of memory and 10 seconds, and at first the minutes to build Kubernetes. Where just this cluster runs already,
+    /// processes that have ended are started again.
     Up(Options),
     /// Show what runs. Fails where a process has ended that nobody asked to.
     Status {
-        /// How to print it. JSON: {"kubernetes", "api_server", "kubeconfig", "processes": [{"name", "pid"}]}.
+        /// How to print it. JSON: {"kubernetes", "node", "api_server", "kubeconfig", "processes": [{"name", "pid"}]}.
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
     },
     /// Print the path of the administrator's kubeconfig file.
     Kubeconfig,
+    /// Bring images to the node: docker-archives, as `docker save` and `cargo xtask images` make them.
+    LoadImages {
+        /// The archives.
+        #[arg(required = true, value_name = "FILE")]
+        archives: Vec<PathBuf>,
+    },
     /// Run a program where the cluster can be reached: with KUBECONFIG set, and kubectl and helm on the path.
     ///
     /// It runs in the root of the workspace. Helm is built on first use.
@@ -45,7 +54,8 @@ pub struct Options {
     /// Kubernetes to run: 1.34 or 1.36.
     #[arg(long, value_name = "VERSION", default_value_t = Version::default())]
     kubernetes: Version,
-    /// The loopback address on which everything listens; 127.0.100.1 when absent.
+    /// The address on which everything listens: with a node an even one of 192.0.2.2 to 192.0.2.254 (192.0.2.10 when absent), else a
+    /// loopback address (127.0.100.1 when absent).
     #[arg(long, value_name = "ADDRESS")]
     address: Option<Ipv4Addr>,
 }
@@ -78,6 +88,13 @@ pub fn run(command: Command) -> Result<bool> {
             println!("{}", running(&place)?.0.display());
             Ok(true)
         }
+        Command::LoadImages { archives } => {
+            load_images(&place, &archives)?;
+            for archive in archives {
+                println!("loaded {}", archive.display());
+            }
+            Ok(true)
+        }
         Command::Exec { command } => exec(&place, &command),
         Command::Down => {
             let ended = Cluster::down(&place)?;
@@ -88,7 +105,7 @@ pub fn run(command: Command) -> Result<bool> {
 }
 
 fn running(place: &Place) -> Result<(std::path::PathBuf, Version)> {
-    status(place)?.kubeconfig().context("no cluster runs; `cargo xtask cluster up --control-plane-only` starts one")
+    status(place)?.kubeconfig().context("no cluster runs; `cargo xtask cluster up` starts one")
 }
 
 fn exec(place: &Place, command: &[OsString]) -> Result<bool> {

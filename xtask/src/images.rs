@@ -1,15 +1,20 @@
 //! The images of the product, built without a container engine: what `images/Dockerfile` describes, with the libraries of this machine in
-//! place of a base image.
+//! place of a base image. With `--examples`, those of `examples/`, too.
 
 mod archive;
+mod examples;
+mod kept;
 mod root;
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::process;
-use archive::Image;
+use archive::{Image, Layer};
 
 /// Packages with a program each, of the same name, that runs in a container.
 const PROGRAMS: [&str; 3] = ["tallyman-operator", "tallyman-sidecar", "tallyman-rollup"];
@@ -25,23 +30,38 @@ pub struct Options {
     /// Build the programs optimised.
     #[arg(long)]
     release: bool,
+    /// Build also what examples/ names: its applications, and stand-ins for the official images of Cassandra and busybox, from
+    /// packages of Debian and Maven.
+    #[arg(long)]
+    examples: bool,
     /// Folder of the archives, `<program>.tar` each; created where it is missing.
     #[arg(long, value_name = "DIR", default_value = "target/images")]
     out: PathBuf,
 }
 
-/// Builds all images and prints a line for each: its file, reference and id.
+/// Builds all images and prints a line for each: its file, reference, id and size.
 pub fn run(options: &Options) -> Result<bool> {
     std::fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
     let revision = process::program("git", ["rev-parse", "HEAD"]).output()?;
     for program in built(options.release)? {
         let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
-        let image = image(name, &program, revision.trim())?;
-        let path = options.out.join(format!("{name}.tar"));
-        std::fs::write(&path, image.archive()?).with_context(|| path.display().to_string())?;
-        println!("{}  {}  sha256:{}", path.display(), image.reference, image.id()?);
+        write(&options.out, name, &image(name, &program, revision.trim())?)?;
+    }
+    if options.examples {
+        for (name, image) in examples::images(revision.trim())? {
+            write(&options.out, name, &image)?;
+        }
     }
     Ok(true)
+}
+
+fn write(folder: &Path, name: &str, image: &Image) -> Result<()> {
+    let path = folder.join(format!("{name}.tar"));
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    let id = image.write(BufWriter::new(&file)).with_context(|| path.display().to_string())?;
+    let megabytes = file.metadata().with_context(|| path.display().to_string())?.len().div_ceil(1_000_000);
+    println!("{}  {}  sha256:{id}  {megabytes} MB", path.display(), image.reference);
+    Ok(())
 }
 
 /// Builds the programs; their files.
@@ -66,20 +86,24 @@ fn built(is_release: bool) -> Result<Vec<PathBuf>> {
 }
 
 fn image(name: &str, program: &Path, revision: &str) -> Result<Image> {
-    let version = env!("CARGO_PKG_VERSION");
-    let label = |name: &str, value: &str| (format!("org.opencontainers.image.{name}"), value.to_owned());
     Ok(Image {
-        reference: format!("{REPOSITORY}/{name}:{version}"),
-        entrypoint: format!("{}/{name}", root::PROGRAMS),
+        reference: format!("{REPOSITORY}/{name}:{}", env!("CARGO_PKG_VERSION")),
+        entrypoint: vec![format!("{}/{name}", root::PROGRAMS)],
+        command: Vec::new(),
+        environment: vec![format!("PATH={}", root::PROGRAMS)],
         user: USER.to_owned(),
-        labels: [
-            label("title", name),
-            label("version", version),
-            label("revision", revision),
-            label("source", SOURCE),
-            label("licenses", "Apache-2.0"),
-        ]
-        .into(),
-        files: root::files(name, program)?,
+        labels: labels(name, revision),
+        layers: vec![Layer::Files(root::files(name, program)?)],
     })
+}
+
+fn labels(name: &str, revision: &str) -> BTreeMap<String, String> {
+    let labels = [
+        ("title", name),
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("revision", revision),
+        ("source", SOURCE),
+        ("licenses", "Apache-2.0"),
+    ];
+    labels.map(|(label, value)| (format!("org.opencontainers.image.{label}"), value.to_owned())).into()
 }

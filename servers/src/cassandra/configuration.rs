@@ -9,7 +9,7 @@ use crate::options::CommitlogSync;
 
 /// `--add-exports` and `--add-opens` are those of Cassandra's own jvm17-server.options.
 #[rustfmt::skip]
-pub(super) const JVM_OPTIONS: &[&str] = &[
+pub(crate) const JVM_OPTIONS: &[&str] = &[
     "-ea",
     "-Dcassandra-foreground=yes",
     // A ring of empty nodes settles quickly, and the superuser need not wait for it.
@@ -45,7 +45,7 @@ pub(super) const JVM_OPTIONS: &[&str] = &[
     "--add-opens", "java.base/java.util.concurrent.atomic=ALL-UNNAMED",
 ];
 
-pub(super) const LOGBACK: &str = r#"<configuration>
+pub(crate) const LOGBACK: &str = r#"<configuration>
   <appender name="LOG" class="ch.qos.logback.core.ConsoleAppender">
     <encoder><pattern>%-5level %date{ISO8601} %logger{0} - %msg%n</pattern></encoder>
   </appender>

@@ -1,7 +1,9 @@
-//! An image as a docker-archive: a tar with a manifest, a configuration, and the one layer, which is a tar itself. Pure, and the same
-//! bytes for the same contents: names are sorted, times are the epoch, everything belongs to root.
+//! An image as a docker-archive: a tar with a manifest, a configuration, and the layers, which are tars themselves. The same bytes for
+//! the same contents: names are sorted, times are the epoch, everything belongs to root.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,135 +11,223 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// An image of one layer.
+/// An image.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// Its name, with a tag.
     pub reference: String,
-    /// The program to run, an absolute path.
-    pub entrypoint: String,
-    /// Who it runs as, `uid:gid`.
+    /// The program to run, an absolute path, and its first arguments; may be empty.
+    pub entrypoint: Vec<String>,
+    /// What is run, or is appended to the entrypoint, where nobody says otherwise; may be empty.
+    pub command: Vec<String>,
+    /// Variables, `NAME=value`.
+    pub environment: Vec<String>,
+    /// Who it runs as, `uid:gid`; root where it is empty.
     pub user: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its files, by their absolute paths.
-    pub files: BTreeMap<PathBuf, Contents>,
+    /// What its root is made of, the lowest first.
+    pub layers: Vec<Layer>,
 }
 
-/// A file of an image.
+/// A layer of an image.
 #[derive(Debug, Clone)]
-pub struct Contents {
-    pub bytes: Vec<u8>,
-    pub mode: u32,
+pub enum Layer {
+    /// These files, by their absolute paths.
+    Files(BTreeMap<PathBuf, Contents>),
+    /// A tar that is the layer as it is. It may be large, and is not held in memory.
+    Tar { path: PathBuf, digest: String },
+}
+
+/// What is at a path of an image.
+#[derive(Debug, Clone)]
+pub enum Contents {
+    File { bytes: Vec<u8>, mode: u32 },
+    Folder { mode: u32 },
 }
 
 impl Contents {
     /// A file that is read.
     pub fn data(text: &str) -> Self {
-        Self { bytes: text.as_bytes().to_vec(), mode: 0o644 }
+        Self::File { bytes: text.as_bytes().to_vec(), mode: 0o644 }
+    }
+
+    /// A script that is run.
+    pub fn script(text: &str) -> Self {
+        Self::File { bytes: text.as_bytes().to_vec(), mode: 0o755 }
+    }
+
+    /// A file of this machine that is run.
+    pub fn program(path: &Path) -> Result<Self> {
+        Ok(Self::File { bytes: std::fs::read(path).with_context(|| path.display().to_string())?, mode: 0o755 })
     }
 }
 
+/// The tar of a layer.
+enum Tar<'a> {
+    Held(Vec<u8>),
+    Kept(&'a Path),
+}
+
 impl Image {
-    /// The whole archive.
-    pub fn archive(&self) -> Result<Vec<u8>> {
-        let layer = self.layer()?;
-        let layer_name = format!("{}.tar", sha256(&layer));
-        let config = self.config(&layer)?;
-        let config_name = format!("{}.json", sha256(&config));
-        let manifest = json!([{"Config": config_name, "RepoTags": [self.reference], "Layers": [layer_name]}]);
-        let mut archive = Builder::new(Vec::new());
-        for (name, bytes) in
-            [(layer_name, layer), (config_name, config), ("manifest.json".to_owned(), serde_json::to_vec(&manifest)?)]
-        {
+    /// Writes the whole archive; the image's id, which is the digest of its configuration.
+    pub fn write(&self, to: impl Write) -> Result<String> {
+        let mut archive = Builder::new(to);
+        let mut digests = Vec::new();
+        for layer in &self.layers {
+            let (digest, tar) = match layer {
+                Layer::Files(files) => {
+                    let tar = layer_of(files)?;
+                    (sha256(&tar), Tar::Held(tar))
+                }
+                Layer::Tar { path, digest } => (digest.clone(), Tar::Kept(path)),
+            };
+            let name = format!("{digest}.tar");
+            match tar {
+                Tar::Held(bytes) => append(&mut archive, Path::new(&name), EntryType::Regular, 0o644, &bytes)?,
+                Tar::Kept(path) => append_file(&mut archive, Path::new(&name), path)?,
+            }
+            digests.push(digest);
+        }
+        let config = self.config(&digests)?;
+        let id = sha256(&config);
+        let config_name = format!("{id}.json");
+        let layer_names: Vec<String> = digests.iter().map(|digest| format!("{digest}.tar")).collect();
+        let manifest = json!([{"Config": config_name, "RepoTags": [self.reference], "Layers": layer_names}]);
+        for (name, bytes) in [(config_name, config), ("manifest.json".to_owned(), serde_json::to_vec(&manifest)?)] {
             append(&mut archive, Path::new(&name), EntryType::Regular, 0o644, &bytes)?;
         }
-        Ok(archive.into_inner()?)
+        archive.into_inner()?.flush()?;
+        Ok(id)
     }
 
-    /// The image's id: the digest of its configuration.
-    pub fn id(&self) -> Result<String> {
-        Ok(sha256(&self.config(&self.layer()?)?))
-    }
-
-    fn config(&self, layer: &[u8]) -> Result<Vec<u8>> {
+    fn config(&self, digests: &[String]) -> Result<Vec<u8>> {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
             other => other,
         };
-        let config = json!({
+        let digests: Vec<String> = digests.iter().map(|digest| format!("sha256:{digest}")).collect();
+        let history = json!({"created": "1970-01-01T00:00:00Z", "created_by": "cargo xtask images"});
+        let mut config = json!({
             "architecture": architecture,
             "os": "linux",
             "created": "1970-01-01T00:00:00Z",
             "config": {
                 "User": self.user,
-                "Entrypoint": [self.entrypoint],
-                "Env": ["PATH=/usr/local/bin"],
+                "Env": self.environment,
                 "WorkingDir": "/",
                 "Labels": self.labels,
             },
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(layer))]},
-            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "cargo xtask images"}],
+            "rootfs": {"type": "layers", "diff_ids": digests},
+            "history": vec![history; digests.len()],
         });
+        for (field, words) in [("Entrypoint", &self.entrypoint), ("Cmd", &self.command)] {
+            if !words.is_empty() {
+                config["config"][field] = json!(words);
+            }
+        }
         Ok(serde_json::to_vec(&config)?)
-    }
-
-    fn layer(&self) -> Result<Vec<u8>> {
-        let mut paths = BTreeMap::new();
-        for (path, contents) in &self.files {
-            let path = path.strip_prefix("/").with_context(|| format!("{} is not absolute", path.display()))?;
-            paths.insert(path, contents);
-        }
-        let folders: BTreeSet<&Path> = paths.keys().flat_map(|path| path.ancestors().skip(1)).collect();
-        let mut layer = Builder::new(Vec::new());
-        // The first is the root itself, which has no name.
-        for folder in folders.into_iter().skip(1) {
-            append(&mut layer, folder, EntryType::Directory, 0o755, &[])?;
-        }
-        for (path, contents) in paths {
-            append(&mut layer, path, EntryType::Regular, contents.mode, &contents.bytes)?;
-        }
-        Ok(layer.into_inner()?)
     }
 }
 
-fn append(archive: &mut Builder<Vec<u8>>, path: &Path, kind: EntryType, mode: u32, bytes: &[u8]) -> Result<()> {
+/// The tar of files, and of the folders they are in.
+fn layer_of(files: &BTreeMap<PathBuf, Contents>) -> Result<Vec<u8>> {
+    let mut paths = BTreeMap::new();
+    for (path, contents) in files {
+        let path = path.strip_prefix("/").with_context(|| format!("{} is not absolute", path.display()))?;
+        paths.insert(path, contents);
+    }
+    let folders: BTreeSet<&Path> = paths.keys().flat_map(|path| path.ancestors().skip(1)).collect();
+    let mut layer = Builder::new(Vec::new());
+    // The first is the root itself, which has no name.
+    for folder in folders.into_iter().skip(1) {
+        append(&mut layer, folder, EntryType::Directory, 0o755, &[])?;
+    }
+    for (path, contents) in paths {
+        match contents {
+            Contents::File { bytes, mode } => append(&mut layer, path, EntryType::Regular, *mode, bytes)?,
+            Contents::Folder { mode } => append(&mut layer, path, EntryType::Directory, *mode, &[])?,
+        }
+    }
+    Ok(layer.into_inner()?)
+}
+
+fn append<W: Write>(archive: &mut Builder<W>, path: &Path, kind: EntryType, mode: u32, bytes: &[u8]) -> Result<()> {
+    append_from(archive, path, (kind, mode), bytes.len() as u64, bytes)
+}
+
+/// Appends a file of this machine, as one that is read.
+pub fn append_file<W: Write>(archive: &mut Builder<W>, path: &Path, file: &Path) -> Result<()> {
+    let opened = File::open(file).with_context(|| file.display().to_string())?;
+    let size = opened.metadata().with_context(|| file.display().to_string())?.len();
+    append_from(archive, path, (EntryType::Regular, 0o644), size, opened)
+}
+
+fn append_from<W: Write>(
+    archive: &mut Builder<W>,
+    path: &Path,
+    (kind, mode): (EntryType, u32),
+    size: u64,
+    from: impl Read,
+) -> Result<()> {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
-    header.set_size(bytes.len() as u64);
-    archive.append_data(&mut header, path, bytes).with_context(|| path.display().to_string())
+    header.set_size(size);
+    archive.append_data(&mut header, path, from).with_context(|| path.display().to_string())
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+pub fn sha256_of_file(path: &Path) -> Result<String> {
+    let mut digest = Sha256::new();
+    let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut digest));
+    copied.with_context(|| path.display().to_string())?;
+    Ok(hexadecimal(&digest.finalize()))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use serde_json::Value;
     use tar::Archive;
 
     use super::*;
 
     fn example() -> Image {
+        let program = Contents::File { bytes: b"program".to_vec(), mode: 0o755 };
+        let files = [
+            (PathBuf::from("/usr/local/bin/example"), program),
+            (PathBuf::from("/etc/passwd"), Contents::data("nobody")),
+        ];
         Image {
             reference: "ghcr.io/tallyman/example:1.2.3".to_owned(),
-            entrypoint: "/usr/local/bin/example".to_owned(),
+            entrypoint: vec!["/usr/local/bin/example".to_owned()],
+            command: Vec::new(),
+            environment: vec!["PATH=/usr/local/bin".to_owned()],
             user: "65532:65532".to_owned(),
             labels: [("org.opencontainers.image.version".to_owned(), "1.2.3".to_owned())].into(),
-            files: [
-                (PathBuf::from("/usr/local/bin/example"), Contents { bytes: b"program".to_vec(), mode: 0o755 }),
-                (PathBuf::from("/etc/passwd"), Contents::data("nobody")),
-            ]
-            .into(),
+            layers: vec![Layer::Files(files.into())],
         }
+    }
+
+    fn add_layer(image: &mut Image, path: &str, contents: Contents) {
+        image.layers.push(Layer::Files([(PathBuf::from(path), contents)].into()));
+    }
+
+    fn written(image: &Image) -> (Vec<u8>, String) {
+        let mut bytes = Vec::new();
+        let id = image.write(&mut bytes).unwrap();
+        (bytes, id)
     }
 
     /// The files of a tar by name.
@@ -155,28 +245,49 @@ mod tests {
 
     #[test]
     fn the_manifest_leads_to_a_configuration_and_a_layer_with_the_digests_they_are_named_by() {
-        let archive = unpacked(&example().archive().unwrap());
+        let (archive, id) = written(&example());
+        let archive = unpacked(&archive);
         let manifest: Value = serde_json::from_slice(&archive["manifest.json"]).unwrap();
         assert_eq!(manifest[0]["RepoTags"], json!(["ghcr.io/tallyman/example:1.2.3"]));
         let (config_name, layer_name) =
             (manifest[0]["Config"].as_str().unwrap(), manifest[0]["Layers"][0].as_str().unwrap());
         let (config, layer) = (&archive[config_name], &archive[layer_name]);
         assert_eq!(config_name, format!("{}.json", sha256(config)));
-        assert_eq!(config_name, format!("{}.json", example().id().unwrap()));
+        assert_eq!(config_name, format!("{id}.json"));
         let config: Value = serde_json::from_slice(config).unwrap();
         assert_eq!(config["rootfs"]["diff_ids"], json!([format!("sha256:{}", sha256(layer))]));
         assert_eq!(config["config"]["User"], "65532:65532");
         assert_eq!(config["config"]["Entrypoint"], json!(["/usr/local/bin/example"]));
+        assert!(config["config"].get("Cmd").is_none());
         let names: Vec<String> = unpacked(layer).into_keys().collect();
         assert_eq!(names, ["etc", "etc/passwd", "usr", "usr/local", "usr/local/bin", "usr/local/bin/example"]);
     }
 
     #[test]
+    fn layers_keep_their_order_and_a_tar_is_a_layer_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("root.tar");
+        let tar = layer_of(&[(PathBuf::from("/tmp"), Contents::Folder { mode: 0o1777 })].into()).unwrap();
+        std::fs::write(&path, &tar).unwrap();
+        let digest = sha256_of_file(&path).unwrap();
+        assert_eq!(digest, sha256(&tar));
+        let mut image = example();
+        image.layers.insert(0, Layer::Tar { path, digest: digest.clone() });
+        let archive = unpacked(&written(&image).0);
+        let manifest: Value = serde_json::from_slice(&archive["manifest.json"]).unwrap();
+        assert_eq!(manifest[0]["Layers"][0], format!("{digest}.tar"));
+        assert_eq!(archive[&format!("{digest}.tar")], tar);
+        let config: Value = serde_json::from_slice(&archive[manifest[0]["Config"].as_str().unwrap()]).unwrap();
+        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{digest}"));
+        assert_eq!(config["history"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
     fn the_same_contents_make_the_same_bytes_and_other_ones_another_id() {
-        assert_eq!(example().archive().unwrap(), example().archive().unwrap());
+        assert_eq!(written(&example()), written(&example()));
         let mut other = example();
-        other.files.insert(PathBuf::from("/etc/group"), Contents::data(""));
-        assert_ne!(other.id().unwrap(), example().id().unwrap());
+        add_layer(&mut other, "/etc/group", Contents::data(""));
+        assert_ne!(written(&other).1, written(&example()).1);
     }
 
     #[test]
@@ -187,7 +298,7 @@ mod tests {
     #[test]
     fn a_relative_path_is_refused() {
         let mut image = example();
-        image.files.insert(PathBuf::from("etc/group"), Contents::data(""));
-        assert!(image.archive().unwrap_err().to_string().contains("etc/group"));
+        add_layer(&mut image, "etc/group", Contents::data(""));
+        assert!(image.write(Vec::new()).unwrap_err().to_string().contains("etc/group"));
     }
 }

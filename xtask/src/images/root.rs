@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::archive::Contents;
 use crate::process;
@@ -23,18 +23,14 @@ pub fn files(name: &str, program: &Path) -> Result<BTreeMap<PathBuf, Contents>> 
         (PathBuf::from("/etc/passwd"), Contents::data(PASSWD)),
         (PathBuf::from("/etc/group"), Contents::data(GROUP)),
         (PathBuf::from("/etc/nsswitch.conf"), Contents::data(NSSWITCH)),
-        (Path::new(PROGRAMS).join(name), executable(program)?),
+        (Path::new(PROGRAMS).join(name), Contents::program(program)?),
     ]);
     let listing = process::program("ldd", [program]).output()?;
     for library in libraries(&listing) {
-        let contents = executable(&library)?;
+        let contents = Contents::program(&library)?;
         files.insert(library, contents);
     }
     Ok(files)
-}
-
-fn executable(path: &Path) -> Result<Contents> {
-    Ok(Contents { bytes: std::fs::read(path).with_context(|| path.display().to_string())?, mode: 0o755 })
 }
 
 /// The libraries that `ldd` names, and the loader, as the program asks for them; what the kernel provides has no path.
@@ -67,10 +63,11 @@ mod tests {
     fn a_program_runs_in_a_root_that_has_just_these_files() {
         let root = tempfile::tempdir().unwrap();
         for (path, contents) in files("env", Path::new("/usr/bin/env")).unwrap() {
+            let Contents::File { bytes, mode } = contents else { panic!("{} is not a file", path.display()) };
             let path = root.path().join(path.strip_prefix("/").unwrap());
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, &contents.bytes).unwrap();
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(contents.mode)).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         }
         let arguments = [root.path().as_os_str(), "/usr/local/bin/env".as_ref(), "--version".as_ref()];
         let printed = process::program("chroot", arguments).output().unwrap();

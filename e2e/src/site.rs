@@ -1,0 +1,144 @@
+//! A whole site: Kubernetes with a node, a development Cassandra, and Tallyman as its charts install it. Scenarios share it, each in
+//! an area of its own.
+//!
+//! The cluster is one of our own, or the one that `TALLYMAN_E2E_KUBECONFIG` leads to, whose nodes must have the images of this
+//! checkout or be able to pull them.
+
+mod area;
+mod forward;
+mod install;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tallyman_cluster::{Cluster, Place, Shape, Version};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub use self::area::{Area, condition};
+pub use self::forward::Forward;
+pub use self::install::{CASSANDRA_NAMESPACE, SYSTEM, images};
+use crate::{PATIENCE, now};
+
+/// The cluster to test on, where it is not one of our own.
+const KUBECONFIG: &str = "TALLYMAN_E2E_KUBECONFIG";
+/// The Kubernetes of a cluster of our own: `1.34` or `1.36`.
+const VERSION: &str = "TALLYMAN_KUBERNETES";
+/// The last byte of the address of the tests' node.
+const NODE: u8 = 64;
+const POLL: Duration = Duration::from_millis(100);
+/// Who applies things here, to the API server.
+const FIELD_MANAGER: &str = "e2e";
+
+/// What scenarios share.
+pub struct Site {
+    /// The administrator's.
+    pub client: Client,
+    /// The administrator's, for tools.
+    pub kubeconfig: PathBuf,
+    /// Held by those that count on nobody else's disturbances, and alone by those that disturb.
+    peace: RwLock<()>,
+    /// Ends with the site.
+    cluster: Option<Cluster>,
+}
+
+impl Site {
+    /// A cluster with everything installed.
+    pub async fn open() -> Self {
+        let (cluster, kubeconfig) = match std::env::var_os(KUBECONFIG).filter(|path| !path.is_empty()) {
+            Some(path) => (None, PathBuf::from(path)),
+            None => {
+                let version = std::env::var(VERSION).map_or_else(|_| Version::default(), |text| text.parse().unwrap());
+                let place = Place::of_node("e2e-site", NODE).unwrap();
+                // Built before anything waits for anything.
+                let images = images();
+                let cluster = Cluster::start(&place, &Shape::with_node(version)).unwrap();
+                cluster.load_images(&images).unwrap();
+                let kubeconfig = cluster.kubeconfig();
+                (Some(cluster), kubeconfig)
+            }
+        };
+        let config = Kubeconfig::read_from(&kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+        let client = Client::try_from(config).unwrap();
+        let site = Self { client, kubeconfig, peace: RwLock::new(()), cluster };
+        site.install().await;
+        site
+    }
+
+    /// While this is held, nobody disturbs what all share.
+    pub async fn in_peace(&self) -> RwLockReadGuard<'_, ()> {
+        self.peace.read().await
+    }
+
+    /// While this is held, nobody else is there to be disturbed.
+    pub async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.peace.write().await
+    }
+
+    /// A new Kubernetes namespace of a scenario's own, in which Pod Security's strictest standard is enforced.
+    pub async fn area(&self, name: &str) -> Area<'_> {
+        self.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}))
+            .await;
+        let area = Area { site: self, name: name.to_owned() };
+        // Pods need it, and a controller makes it.
+        area.wait_for("the default ServiceAccount", async || area.get("ServiceAccount", "default").await).await;
+        area
+    }
+
+    /// What is in a Kubernetes namespace that a scenario does not own.
+    pub fn existing(&self, name: &str) -> Area<'_> {
+        Area { site: self, name: name.to_owned() }
+    }
+
+    /// Applies an object as GitOps does: server-side.
+    pub async fn apply(&self, object: Value) {
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let kind = object.types.as_ref().unwrap().kind.clone();
+        let name = object.metadata.name.clone().unwrap();
+        let api = self.api(&kind, object.metadata.namespace.as_deref());
+        let how = PatchParams::apply(FIELD_MANAGER).force();
+        // What is asked for right after its type was installed may be unknown for a moment, and a webhook may not be up yet.
+        self.wait_for(&format!("{kind} {name} to be applied"), async || {
+            api.patch(&name, &how, &Patch::Apply(&object)).await.map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// Objects of a kind, in a Kubernetes namespace or outside of all.
+    pub(crate) fn api(&self, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+        let (group, version) = match kind {
+            "StatefulSet" | "Deployment" => ("apps", "v1"),
+            "Job" => ("batch", "v1"),
+            "CounterNamespace" | "CounterClass" => ("tallyman.dev", "v1alpha1"),
+            _ => ("", "v1"),
+        };
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    /// Waits until it is so; until then `look` says what it sees instead.
+    pub async fn wait_for<T>(&self, what: &str, look: impl AsyncFn() -> Result<T, String>) -> T {
+        let started = now();
+        loop {
+            match look().await {
+                Ok(found) => return found,
+                Err(seen) if started.elapsed() > PATIENCE => panic!("waited in vain for {what}: {seen}"),
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    /// Whether the cluster is one of our own: it has one node, whose containers we see.
+    pub fn is_our_own(&self) -> bool {
+        self.cluster.is_some()
+    }
+}

@@ -1,0 +1,52 @@
+//! Installs what all scenarios share, as a user would.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::Site;
+use crate::packaging::{printed, root};
+
+/// The Kubernetes namespace of the development Cassandra.
+pub const CASSANDRA_NAMESPACE: &str = "data";
+/// The Kubernetes namespace of the operator.
+pub const SYSTEM: &str = "tallyman-system";
+
+/// The archives of all images of this checkout, built first.
+pub fn images() -> Vec<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["xtask", "images", "--release", "--examples", "--output", "json"]).current_dir(root());
+    let file = |line: &str| {
+        let image: Value = serde_json::from_str(line).unwrap();
+        root().join(image["file"].as_str().unwrap())
+    };
+    printed(&mut build).lines().map(file).collect()
+}
+
+impl Site {
+    pub(super) async fn install(&self) {
+        let run = |name: &str, arguments: &[&str]| printed(self.tool(name).args(arguments));
+        run("kubectl", &["apply", "--server-side", "--kustomize", "examples/cassandra"]);
+        let chart = |name: &str, more: &[&str]| {
+            let folder = format!("charts/{name}");
+            let install = ["upgrade", "--install", name, &folder, "--namespace", SYSTEM, "--create-namespace"];
+            run("helm", &[&install[..], more].concat());
+        };
+        chart("tallyman-crds", &[]);
+        chart("tallyman", &["--set", "class.secretNames={cassandra-admin}"]);
+        self.apply(
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cassandra-admin", "namespace": SYSTEM},
+            "stringData": {"username": "cassandra", "password": "cassandra"}}),
+        )
+        .await;
+        self.apply(json!({"apiVersion": "tallyman.dev/v1alpha1", "kind": "CounterClass", "metadata": {"name": "default"}, "spec": {
+            "default": true,
+            "cassandra": {"contactPoints": [format!("cassandra.{CASSANDRA_NAMESPACE}.svc:9042")], "localDatacenter": "dc1",
+                "replication": {"dc1": 1}, "adminCredentialsSecretName": "cassandra-admin"}}}))
+            .await;
+        self.existing(CASSANDRA_NAMESPACE).wait_for_rollout("StatefulSet", "cassandra").await;
+        self.existing(SYSTEM).wait_for_rollout("Deployment", "tallyman-operator").await;
+    }
+}

@@ -1,0 +1,41 @@
+//! Applications of scenarios: what an app team would write.
+
+use serde_json::{Value, json};
+use tallyman_e2e::site::{Area, Forward};
+
+/// The image with `tallyman` in it, and nothing else.
+pub const TALLYMAN: &str = concat!("ghcr.io/tallyman/tallyman:", env!("CARGO_PKG_VERSION"));
+const BUSYBOX: &str = "busybox:1.37";
+
+/// A pod's metadata that ask for a sidecar.
+pub fn metadata(app: &str, counter_namespaces: &str) -> Value {
+    json!({
+        "labels": {"app": app, "tallyman.dev/inject": "true"},
+        "annotations": {"tallyman.dev/counter-namespaces": counter_namespaces},
+    })
+}
+
+/// What Pod Security's strictest standard asks of a pod.
+pub fn pod_security() -> Value {
+    json!({"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}})
+}
+
+/// What it asks of a container.
+pub fn container_security() -> Value {
+    json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+}
+
+/// A Deployment of one pod with a sidecar, through which a scenario reads counters; ready when this returns.
+pub async fn reader(area: &Area<'_>, counter_namespaces: &str) -> Forward {
+    let container = json!({"name": "main", "image": BUSYBOX, "command": ["sleep", "100000"], "securityContext": container_security()});
+    area.apply(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "reader"}, "spec": {
+        "selector": {"matchLabels": {"app": "reader"}},
+        "template": {
+            "metadata": metadata("reader", counter_namespaces),
+            "spec": {"securityContext": pod_security(), "terminationGracePeriodSeconds": 1, "containers": [container]},
+        },
+    }}))
+    .await;
+    area.wait_for_rollout("Deployment", "reader").await;
+    area.counters_of(&area.ready_pods("app=reader").await[0]).await
+}

@@ -1,0 +1,83 @@
+//! Tallyman on a real node, installed by its charts, used by pods: each scenario is what somebody does and sees.
+//!
+//! All share one cluster, which is started for the first and ended after the last; each has Kubernetes namespaces of its own, and
+//! those that disturb what is shared run alone. After a failure, what matters of the cluster is printed.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a scenario fails")]
+
+mod application;
+mod flights;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use libtest_mimic::{Arguments, Trial};
+use tallyman_e2e::site::Site;
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+/// At the same time: their pods share the machine's cores.
+const SCENARIOS_AT_ONCE: usize = 3;
+
+type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// A scenario, by the name of its area.
+struct Scenario {
+    area: &'static str,
+    name: &'static str,
+    run: for<'a> fn(&'a Site) -> Running<'a>,
+}
+
+macro_rules! scenarios {
+    ($($area:literal: $module:ident :: $name:ident,)*) => {
+        &[$(Scenario {
+            area: $area,
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            run: |site| Box::pin($module::$name(site)),
+        }),*]
+    };
+}
+
+const SCENARIOS: &[Scenario] = scenarios![
+    "flights": flights::pods_count_flights_into_counters_of_all_three_types,
+];
+
+/// What the scenarios run on. The site is opened by the first.
+struct Stage {
+    runtime: Runtime,
+    site: OnceCell<Site>,
+}
+
+impl Stage {
+    fn play(&self, scenario: &Scenario) -> Result<(), libtest_mimic::Failed> {
+        self.runtime.block_on(async {
+            let open = AssertUnwindSafe(self.site.get_or_init(Site::open)).catch_unwind();
+            let site = open.await.map_err(|_| "the site could not be opened")?;
+            let ended = AssertUnwindSafe((scenario.run)(site)).catch_unwind().await;
+            if ended.is_err() {
+                eprintln!("{}: what matters of the cluster:\n{}", scenario.name, site.report(scenario.area).await);
+                return Err("see above".into());
+            }
+            Ok(())
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(SCENARIOS_AT_ONCE);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let stage = Arc::new(Stage { runtime, site: OnceCell::new() });
+    let trial = |scenario: &'static Scenario| {
+        let stage = Arc::clone(&stage);
+        // Takes a node, and minutes: cargo xtask test.
+        Trial::test(scenario.name, move || stage.play(scenario)).with_ignored_flag(true)
+    };
+    let conclusion = libtest_mimic::run(&arguments, SCENARIOS.iter().map(trial).collect());
+    // Before we exit, the cluster has to end.
+    drop(stage);
+    conclusion.exit_code()
+}
