@@ -36,7 +36,7 @@ impl Area<'_> {
         self.apply(object).await;
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub(super) fn api(&self, kind: &str) -> Api<DynamicObject> {
         self.site.api(kind, Some(&self.name))
     }
 

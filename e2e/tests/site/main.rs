@@ -7,6 +7,7 @@
 
 mod application;
 mod flights;
+mod gitops;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -43,6 +44,7 @@ macro_rules! scenarios {
 
 const SCENARIOS: &[Scenario] = scenarios![
     "flights": flights::pods_count_flights_into_counters_of_all_three_types,
+    "gitops": gitops::argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told_right,
 ];
 
 /// What the scenarios run on. The site is opened by the first.
