@@ -13,7 +13,7 @@ use tallyman_servers::process::{end_of, spawn};
 use tempfile::TempDir;
 
 use super::Repository;
-use super::repository::{free_port, git, run, without_settings};
+use super::repository::{MANIFESTS, free_port, git, run, without_settings};
 use crate::packaging::printed;
 
 /// How often it looks, at the repository's clone and at the cluster.
@@ -48,7 +48,7 @@ impl Agent {
         // It asks Git for the revision.
         let mut agent = without_settings(Command::new(gitops_agent().unwrap()));
         agent.arg(current(folder.path())).arg("--kubeconfig").arg(kubeconfig);
-        agent.args(["--namespaced", "--default-namespace", namespace]);
+        agent.args(["--namespaced", "--default-namespace", namespace, "--path", MANIFESTS]);
         agent.args(["--resync-seconds", &RESYNC_SECONDS.to_string(), "--port", &free_port().to_string()]);
         let (process, pid) = spawn(&agent, &log(folder.path()), false).unwrap();
         Self { folder, process, pid }

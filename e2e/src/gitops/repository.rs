@@ -14,6 +14,8 @@ use crate::{PATIENCE, now};
 
 const GIT: Package = Package { name: "git", sign: "git" };
 const BRANCH: &str = "main";
+/// The repository's folder of manifests. It holds something else, too, as Git knows no empty folders.
+pub(super) const MANIFESTS: &str = "manifests";
 const POLL: Duration = Duration::from_millis(50);
 
 /// Served until it is dropped.
@@ -25,7 +27,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// A new one. Its one commit holds no manifests.
+    /// A new one. Its one commit holds no manifest.
     pub fn serve() -> Self {
         debian::install(&[GIT]).unwrap();
         let folder = TempDir::new().unwrap();
@@ -56,17 +58,17 @@ impl Repository {
         }
     }
 
-    /// Commits a file with this text, and pushes.
+    /// Commits a file of the manifests' folder with this text, and pushes.
     pub fn commit(&self, file: &str, text: &str) {
-        let path = self.work().join(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        let folder = self.work().join(MANIFESTS);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(file), text).unwrap();
         self.push(&format!("Change {file}"));
     }
 
     /// Commits that there is no such file any more, and pushes.
     pub fn remove(&self, file: &str) {
-        std::fs::remove_file(self.work().join(file)).unwrap();
+        std::fs::remove_file(self.work().join(MANIFESTS).join(file)).unwrap();
         self.push(&format!("Remove {file}"));
     }
 

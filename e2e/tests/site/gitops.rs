@@ -13,7 +13,7 @@ use crate::application::reader;
 
 const NAME: &str = "plays";
 const ROLLUP: &str = "plays-rollup";
-const FILE: &str = "counters/plays.yaml";
+const FILE: &str = "plays.yaml";
 
 /// What is followed over the whole scenario.
 struct Story<'a> {
