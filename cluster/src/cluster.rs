@@ -364,7 +364,8 @@ impl Cluster {
                 let mut command = ctr(&self.state, self.node_programs().map_err(text)?);
                 self.output(command.arg("version")).map(drop).map_err(text)
             }
-            Health::NodeReady => {
+            Health::NodeReady(kubelet) => {
+                readiness::ask(kubelet, "/healthz", " 200 ")?;
                 let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")]}";
                 let ready = self.kubectl(&["get", "node", node::NAME, "--output", condition]).map_err(text)?;
                 if ready.contains(r#""status":"True""#) { Ok(()) } else { Err(ready) }

@@ -18,6 +18,7 @@ pub(crate) const API_SERVICE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// Where CoreDNS listens. No Service has it, so that pods reach it without kube-proxy.
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 pub(crate) const DNS_READY_PORT: u16 = 8181;
+pub(crate) const KUBELET_HEALTH_PORT: u16 = 10248;
 const POD_ADDRESSES: &str = "198.51.100.0/24";
 const DOMAIN: &str = "cluster.local";
 /// Where Debian has them.
@@ -103,6 +104,8 @@ conf_dir = {network}
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "address": place.address.to_string(),
+            "healthzBindAddress": place.address.to_string(),
+            "healthzPort": KUBELET_HEALTH_PORT,
             "authentication": {
                 "anonymous": {"enabled": false},
                 "webhook": {"enabled": false},
@@ -125,6 +128,7 @@ conf_dir = {network}
             "evictionHard": {
                 "memory.available": "100Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%",
             },
+            "evictionPressureTransitionPeriod": "10s",
             "imageGCHighThresholdPercent": 100,
             "maxPods": 200,
             // By default a burst of pods takes its status seconds to report.

@@ -49,8 +49,8 @@ pub(crate) enum Health {
     Https(SocketAddr, &'static str),
     /// An answer on its socket.
     Containerd,
-    /// The node's condition.
-    NodeReady,
+    /// An answer by HTTP, and the node's condition, which may be from before.
+    NodeReady(SocketAddr),
 }
 
 impl Part {
@@ -106,7 +106,7 @@ impl Part {
             Self::ControllerManager => Health::Https(at(place, CONTROLLER_MANAGER_PORT), "/healthz"),
             Self::Scheduler => Health::Https(at(place, SCHEDULER_PORT), "/healthz"),
             Self::Containerd => Health::Containerd,
-            Self::Kubelet => Health::NodeReady,
+            Self::Kubelet => Health::NodeReady(at(place, node::KUBELET_HEALTH_PORT)),
             Self::Proxy => Health::Http(at(place, PROXY_HEALTH_PORT), "/healthz", " 200 "),
             Self::Dns => Health::Http((place.address, node::DNS_READY_PORT).into(), "/ready", " 200 "),
         }

@@ -49,7 +49,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A cluster with everything installed.
+    /// A cluster in which nothing is installed yet.
     pub async fn open() -> Self {
         let (cluster, kubeconfig) = match std::env::var_os(KUBECONFIG).filter(|path| !path.is_empty()) {
             Some(path) => (None, PathBuf::from(path)),
@@ -67,9 +67,7 @@ impl Site {
         let config = Kubeconfig::read_from(&kubeconfig).unwrap();
         let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
-        let site = Self { client, kubeconfig, peace: RwLock::new(()), cluster };
-        site.install().await;
-        site
+        Self { client, kubeconfig, peace: RwLock::new(()), cluster }
     }
 
     /// While this is held, nobody disturbs what all share.

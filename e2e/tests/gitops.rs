@@ -124,4 +124,8 @@ fn the_examples_apply_again_and_again_and_count_as_in_progress_before_an_operato
     for verdict in verdicts {
         assert!(["InProgress", "Progressing"].contains(&&*verdict.health), "{verdict:?}");
     }
+    // One after the other: neither changes what cannot be changed.
+    for overlay in ["examples/overlays/development", "examples/overlays/production"] {
+        printed(&mut kubectl(&["apply", "--server-side", "--kustomize", overlay]));
+    }
 }

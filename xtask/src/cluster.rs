@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use tallyman_cluster::{Cluster, Place, Shape, Up, Version, bin_folders, load_images, status};
 
+use crate::images;
 use crate::servers::Output;
 
 #[derive(Debug, Subcommand)]
@@ -30,8 +31,8 @@ pub enum Command {
     Kubeconfig,
     /// Bring images to the node: docker-archives, as `docker save` and `cargo xtask images` make them.
     LoadImages {
-        /// The archives.
-        #[arg(required = true, value_name = "FILE")]
+        /// The archives. None: all images of this checkout and of its examples, which are built first.
+        #[arg(value_name = "FILE")]
         archives: Vec<PathBuf>,
     },
     /// Run a program where the cluster can be reached: with KUBECONFIG set, and kubectl and helm on the path.
@@ -89,6 +90,11 @@ pub fn run(command: Command) -> Result<bool> {
             Ok(true)
         }
         Command::LoadImages { archives } => {
+            let archives = if archives.is_empty() {
+                images::build(&images::Options::everything())?.into_iter().map(|image| image.file).collect()
+            } else {
+                archives
+            };
             load_images(&place, &archives)?;
             for archive in archives {
                 println!("loaded {}", archive.display());

@@ -12,12 +12,14 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 use crate::process;
+use crate::servers::Output;
 use archive::{Image, Layer};
 
 /// Packages with a program each, of the same name, that runs in a container.
-const PROGRAMS: [&str; 3] = ["tallyman-operator", "tallyman-sidecar", "tallyman-rollup"];
+const PROGRAMS: [&str; 4] = ["tallyman-operator", "tallyman-sidecar", "tallyman-rollup", "tallyman"];
 /// Registry and organisation of the released images.
 const REPOSITORY: &str = "ghcr.io/tallyman";
 const SOURCE: &str = "https://github.com/tallyman/tallyman";
@@ -30,38 +32,72 @@ pub struct Options {
     /// Build the programs optimised.
     #[arg(long)]
     release: bool,
-    /// Build also what examples/ names: its applications, and stand-ins for the official images of Cassandra and busybox, from
-    /// packages of Debian and Maven.
+    /// Build also what examples/ and the operator name besides: example applications, and stand-ins for the official images of
+    /// Cassandra, memcached and busybox, from packages of Debian and Maven.
     #[arg(long)]
     examples: bool,
     /// Folder of the archives, `<program>.tar` each; created where it is missing.
     #[arg(long, value_name = "DIR", default_value = "target/images")]
     out: PathBuf,
+    /// How to print what was built, a line for each image. JSON: {"file", "reference", "id", "bytes"}.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
 }
 
-/// Builds all images and prints a line for each: its file, reference, id and size.
-pub fn run(options: &Options) -> Result<bool> {
-    std::fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
-    let revision = process::program("git", ["rev-parse", "HEAD"]).output()?;
-    for program in built(options.release)? {
-        let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
-        write(&options.out, name, &image(name, &program, revision.trim())?)?;
+impl Options {
+    /// All that a cluster without a registry needs, where it is usually put.
+    pub fn everything() -> Self {
+        Self { release: true, examples: true, out: PathBuf::from("target/images"), output: Output::Text }
     }
-    if options.examples {
-        for (name, image) in examples::images(revision.trim())? {
-            write(&options.out, name, &image)?;
+}
+
+/// An image that was built.
+#[derive(Debug, Serialize)]
+pub struct Built {
+    /// Its archive.
+    pub file: PathBuf,
+    reference: String,
+    id: String,
+    bytes: u64,
+}
+
+/// Builds all images and prints a line for each.
+pub fn run(options: &Options) -> Result<bool> {
+    for image in build(options)? {
+        let Built { file, reference, id, bytes } = &image;
+        match options.output {
+            Output::Text => {
+                println!("{}  {reference}  sha256:{id}  {} MB", file.display(), bytes.div_ceil(1_000_000));
+            }
+            Output::Json => println!("{}", serde_json::to_string(&image)?),
         }
     }
     Ok(true)
 }
 
-fn write(folder: &Path, name: &str, image: &Image) -> Result<()> {
+/// Builds all images.
+pub fn build(options: &Options) -> Result<Vec<Built>> {
+    let mut images = Vec::new();
+    std::fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
+    let revision = process::program("git", ["rev-parse", "HEAD"]).output()?;
+    for program in built(options.release)? {
+        let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
+        images.push(write(&options.out, name, &image(name, &program, revision.trim())?)?);
+    }
+    if options.examples {
+        for (name, image) in examples::images(revision.trim())? {
+            images.push(write(&options.out, name, &image)?);
+        }
+    }
+    Ok(images)
+}
+
+fn write(folder: &Path, name: &str, image: &Image) -> Result<Built> {
     let path = folder.join(format!("{name}.tar"));
     let file = File::create(&path).with_context(|| path.display().to_string())?;
     let id = image.write(BufWriter::new(&file)).with_context(|| path.display().to_string())?;
-    let megabytes = file.metadata().with_context(|| path.display().to_string())?.len().div_ceil(1_000_000);
-    println!("{}  {}  sha256:{id}  {megabytes} MB", path.display(), image.reference);
-    Ok(())
+    let bytes = file.metadata().with_context(|| path.display().to_string())?.len();
+    Ok(Built { file: path, reference: image.reference.clone(), id, bytes })
 }
 
 /// Builds the programs; their files.

@@ -69,7 +69,7 @@ enum Chore {
     /// and another `--address` make a second cluster beside the first.
     #[command(subcommand)]
     Cluster(cluster::Command),
-    /// Build the images of operator, sidecar and rollup server without a container engine: a docker-archive each, which `docker load`,
+    /// Build the images of operator, sidecar, rollup server and CLI without a container engine: a docker-archive each, which `docker load`,
     /// `podman load` and `ctr images import` take. The same sources and toolchain make the same bytes.
     Images(images::Options),
     /// Render what is generated: the CRDs, their chart and reference from the types, the charts' READMEs and the kustomize base from the charts.

@@ -44,8 +44,8 @@ const TEST_END_TO_END: &[&str] = &[
 #[rustfmt::skip]
 const TEST_CONTROL_PLANE: &[&str] = &[
     "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--lib", "--test", "operator",
-    "--test", "cluster_wide", "--test", "charts", "--test", "documentation", "--test", "gitops", "--test", "images",
-    "--", "--include-ignored", "--test-threads", "4", "--skip", "quiet::", "--skip", "scale::",
+    "--test", "cluster_wide", "--test", "charts", "--test", "documentation", "--test", "examples", "--test", "gitops",
+    "--test", "images", "--", "--include-ignored", "--test-threads", "4", "--skip", "quiet::", "--skip", "scale::",
 ];
 /// So many objects that nothing else is to run beside them.
 #[rustfmt::skip]
@@ -72,6 +72,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "redis-server", sign: "redis-server" },
     Package { name: "memcached", sign: "memcached" },
     Package { name: "faketime", sign: "faketime" },
+    Package { name: "iproute2", sign: "ip" },
 ];
 
 /// Cassandra nodes that keep what they acknowledge.

@@ -13,8 +13,15 @@ pub const CASSANDRA_NAMESPACE: &str = "data";
 /// The Kubernetes namespace of the operator.
 pub const SYSTEM: &str = "tallyman-system";
 
+/// A folder of archives that were built before, for those who try one scenario again and again.
+const IMAGES: &str = "TALLYMAN_E2E_IMAGES";
+
 /// The archives of all images of this checkout, built first.
 pub fn images() -> Vec<PathBuf> {
+    if let Some(folder) = std::env::var_os(IMAGES) {
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        return files.filter(|file| file.extension().is_some_and(|extension| extension == "tar")).collect();
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["xtask", "images", "--release", "--examples", "--output", "json"]).current_dir(root());
@@ -26,7 +33,8 @@ pub fn images() -> Vec<PathBuf> {
 }
 
 impl Site {
-    pub(super) async fn install(&self) {
+    /// Installs Cassandra, the charts, and a class; ready when this returns.
+    pub async fn install(&self) {
         let run = |name: &str, arguments: &[&str]| printed(self.tool(name).args(arguments));
         run("kubectl", &["apply", "--server-side", "--kustomize", "examples/cassandra"]);
         let chart = |name: &str, more: &[&str]| {

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use tallyman_e2e::site::Site;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
@@ -47,19 +47,23 @@ const SCENARIOS: &[Scenario] = scenarios![
     "gitops": gitops::argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told_right,
 ];
 
-/// What the scenarios run on. The site is opened by the first.
+/// What the scenarios run on. The first opens the site and installs what all need.
 struct Stage {
     runtime: Runtime,
     site: OnceCell<Site>,
+    installed: OnceCell<()>,
 }
 
 impl Stage {
-    fn play(&self, scenario: &Scenario) -> Result<(), libtest_mimic::Failed> {
+    fn play(&self, scenario: &Scenario) -> Result<(), Failed> {
         self.runtime.block_on(async {
             let open = AssertUnwindSafe(self.site.get_or_init(Site::open)).catch_unwind();
             let site = open.await.map_err(|_| "the site could not be opened")?;
-            let ended = AssertUnwindSafe((scenario.run)(site)).catch_unwind().await;
-            if ended.is_err() {
+            let play = async {
+                self.installed.get_or_init(|| site.install()).await;
+                (scenario.run)(site).await;
+            };
+            if AssertUnwindSafe(play).catch_unwind().await.is_err() {
                 eprintln!("{}: what matters of the cluster:\n{}", scenario.name, site.report(scenario.area).await);
                 return Err("see above".into());
             }
@@ -72,7 +76,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SCENARIOS_AT_ONCE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let stage = Arc::new(Stage { runtime, site: OnceCell::new() });
+    let stage = Arc::new(Stage { runtime, site: OnceCell::new(), installed: OnceCell::new() });
+    // A scenario's own words; where in the machinery it was says nothing more.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let trial = |scenario: &'static Scenario| {
         let stage = Arc::clone(&stage);
         // Takes a node, and minutes: cargo xtask test.

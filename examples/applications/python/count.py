@@ -22,7 +22,6 @@ RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.
 # A sidecar that was away is connected to again as often as an add is tried again; by default, it could take 2 minutes.
 CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1600),
     # Of no use to a connection within a pod.
     ("grpc.enable_http_proxy", 0),
@@ -34,7 +33,8 @@ def retried(call, request):
     delay = DELAY_FIRST_SECONDS
     while True:
         try:
-            return call(request, timeout=ATTEMPT_TIMEOUT_SECONDS)
+            # Waiting for the sidecar within the call: between calls, gRPC may take seconds to see that it is back.
+            return call(request, timeout=ATTEMPT_TIMEOUT_SECONDS, wait_for_ready=True)
         except grpc.RpcError as error:
             if error.code() not in RETRIED:
                 raise

@@ -1,4 +1,4 @@
-//! The images that `examples/` names: its applications, and stand-ins for the official images of Cassandra and busybox, for machines
+//! The images that `examples/` names: its applications, and stand-ins for the official images of Cassandra, memcached and busybox, for machines
 //! that reach Debian and Maven but no registry of images. What `examples/applications/*/Dockerfile` describes, with Debian's packages.
 
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub fn images(revision: &str) -> Result<Vec<(&'static str, Image)>> {
         ("example-python", python(revision)?),
         ("example-go", go(revision)?),
         ("cassandra", cassandra()?),
+        ("memcached", memcached()?),
         ("busybox", busybox()?),
     ])
 }
@@ -119,6 +120,14 @@ fn cassandra() -> Result<Image> {
     let mut image = stand_in("cassandra:5.0", &["cassandra", "-f"], layers);
     image.environment = vec![format!("{PATH}:{CASSANDRA_HOME}/bin"), "CASSANDRA_CONF=/etc/cassandra".to_owned()];
     image.user = "999:999".to_owned();
+    Ok(image)
+}
+
+/// The image that the operator names. Like its entrypoint's, the arguments may be options alone.
+fn memcached() -> Result<Image> {
+    let mut image = stand_in("memcached:1.6.39-alpine", &[], vec![kept::debian_root("memcached", NO_HOOK)?]);
+    image.entrypoint = vec!["memcached".to_owned()];
+    image.user = "11211:11211".to_owned();
     Ok(image)
 }
 
