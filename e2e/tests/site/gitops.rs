@@ -6,10 +6,11 @@ mod verdicts;
 use serde_json::Value;
 use tallyman_e2e::convergence::{self, Counts};
 use tallyman_e2e::gitops::{Agent, Repository, Sync};
+use tallyman_e2e::now_micros;
 use tallyman_e2e::site::{Area, History, Site};
 
 use self::verdicts::Verdict;
-use crate::application::reader;
+use crate::application;
 
 const NAME: &str = "plays";
 const ROLLUP: &str = "plays-rollup";
@@ -18,6 +19,8 @@ const FILE: &str = "plays.yaml";
 /// What is followed over the whole scenario.
 struct Story<'a> {
     area: &'a Area<'a>,
+    /// Outlasts the CounterNamespace, and a cluster may outlast us: another each time.
+    dataset: String,
     repository: Repository,
     agent: Agent,
     counter_namespace: History<'a>,
@@ -31,6 +34,7 @@ impl<'a> Story<'a> {
             counter_namespace: History::begin(area, "CounterNamespace", NAME).await,
             rollup: History::begin(area, "StatefulSet", ROLLUP).await,
             agent: Agent::follow(&repository, &area.site.kubeconfig, &area.name),
+            dataset: format!("gitops_{}", now_micros()),
             repository,
             area,
         }
@@ -40,8 +44,8 @@ impl<'a> Story<'a> {
     async fn commit(&self, counter_type: &str, rollup: &str) -> Sync {
         let manifest = format!(
             "apiVersion: tallyman.dev/v1alpha1\nkind: CounterNamespace\nmetadata:\n  name: {NAME}\n  namespace: {}\n\
-             spec:\n  counterType: {counter_type}\n  dataset: gitops_plays\n  rollup: {rollup}\n",
-            self.area.name
+             spec:\n  counterType: {counter_type}\n  dataset: {}\n  rollup: {rollup}\n",
+            self.area.name, self.dataset
         );
         self.repository.commit(FILE, &manifest);
         self.sync().await
@@ -99,7 +103,7 @@ pub async fn argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told
 
     a_refused_commit_changes_nothing(&story).await;
     what_is_changed_by_hand_is_put_back(&story).await;
-    let reader = reader(&area, NAME).await;
+    let reader = application::reader(&area, NAME).await;
     convergence::to(&[reader.client()], NAME, &counts).await;
     drop(reader);
 
@@ -117,13 +121,13 @@ pub async fn argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told
     let sync = story.sync().await;
     assert!(sync.succeeded, "{}", sync.log);
     verdicts::arrived(&story.arrive(2).await);
-    let reader = crate::application::reader(&area, NAME).await;
+    let reader = application::reader(&area, NAME).await;
     convergence::to(&[reader.client()], NAME, &counts).await;
 }
 
 /// Counts something, and says what.
 async fn add(area: &Area<'_>) -> Counts {
-    let reader = reader(area, NAME).await;
+    let reader = application::reader(area, NAME).await;
     let client = reader.client();
     client.add(NAME, "intro", 7, None).await.unwrap();
     let counts = Counts::from([("intro".to_owned(), 7)]);
