@@ -3,8 +3,8 @@
 //!
 //! A cluster has a [`Place`]: a folder for its state and data, and a loopback address. Clusters in places with different folders
 //! and addresses run side by side. [`Cluster::up`] leaves one running behind the caller's end; [`Cluster::start`] ends it with its
-//! value, which is what tests want. [`StandinKubelet`] does for pods what a node would report, and [`Judge`] says what others take
-//! an object's health for.
+//! value, which is what tests want. [`StandinKubelet`] does for pods what a node would report, [`Judge`] says what others take
+//! an object's health for, and [`gitops_agent`] keeps a cluster as a Git repository says.
 
 mod audit;
 mod cluster;

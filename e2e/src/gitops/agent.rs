@@ -2,6 +2,9 @@
 //!
 //! The agent reads the clone whenever it looks, and would take a file that a checkout has just removed for one to be pruned. So each
 //! revision has a folder of its own, and a link leads to the current one, as with git-sync.
+//!
+//! It applies as Argo CD does by default, client-side: it names no field manager, without which the API server takes no server-side
+//! apply, whatever annotations ask for.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
