@@ -108,7 +108,7 @@ pub(crate) fn judge() -> Result<PathBuf> {
 pub fn gitops_agent() -> Result<PathBuf> {
     let module = [ARGO_MODULE, ARGO_SUMS];
     let name = format!("gitops-agent-{:016x}", digest(&[&module[..], &[("package", GITOPS_AGENT)]].concat()));
-    let what = "building Argo CD's engine, once (about 10 seconds after the judges, a minute without)";
+    let what = "building Argo CD's engine, once (about 2 minutes; seconds where its judge is built)";
     let source = Source::Dependency { module: &module, package: GITOPS_AGENT };
     Ok(built(&name, "gitops", &source, "", what, &[])?.join("gitops"))
 }
