@@ -6,6 +6,7 @@
 
 mod area;
 mod forward;
+mod history;
 mod install;
 mod report;
 
@@ -21,6 +22,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use self::area::{Area, condition};
 pub use self::forward::Forward;
+pub use self::history::{History, version};
 pub use self::install::{CASSANDRA_NAMESPACE, SYSTEM, images};
 use crate::{PATIENCE, now};
 

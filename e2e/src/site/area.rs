@@ -31,14 +31,17 @@ impl Area<'_> {
         self.site.apply(object).await;
     }
 
-    /// Applies a CounterNamespace.
-    pub async fn declare(&self, name: &str, spec: Value) {
+    /// Applies a CounterNamespace. Its counts go with it where the spec does not say otherwise: another run may use this cluster.
+    pub async fn declare(&self, name: &str, mut spec: Value) {
+        if spec["deletionPolicy"].is_null() {
+            spec["deletionPolicy"] = json!("Delete");
+        }
         let metadata = json!({"name": name});
         let object = json!({"apiVersion": "tallyman.dev/v1alpha1", "kind": "CounterNamespace", "metadata": metadata, "spec": spec});
         self.apply(object).await;
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub(super) fn api(&self, kind: &str) -> Api<DynamicObject> {
         self.site.api(kind, Some(&self.name))
     }
 

@@ -61,4 +61,5 @@ pub async fn counts_outlive_their_declaration_unless_it_says_otherwise(site: &Si
         async |name: &str| client.get(name, "total", Some(Duration::ZERO)).await.map_err(|error| error.to_string());
     assert_eq!(area.wait_for("an answer", async || read("kept").await).await.count, 42);
     assert_eq!(area.wait_for("an answer", async || read("dropped").await).await.count, 0);
+    area.patch("CounterNamespace", "kept", json!({"spec": {"deletionPolicy": "Delete"}})).await;
 }

@@ -12,6 +12,7 @@ mod examples;
 mod faults;
 mod flights;
 mod footprint;
+mod gitops;
 mod isolation;
 mod restart;
 mod tally;
@@ -61,6 +62,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     "pod-start": footprint::how_much_later_a_pod_is_ready_for_its_sidecar,
     "shop": examples::the_development_overlay_counts_in_three_languages,
     "deletion": deletion::counts_outlive_their_declaration_unless_it_says_otherwise,
+    "gitops": gitops::argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told_right,
 ];
 
 /// What the scenarios run on. The first opens the site and installs what all need.
