@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use tallyman_cluster::{Cluster, Place, Shape, Version, load_images};
 use tallyman_servers::process::now;
@@ -43,9 +43,9 @@ pub struct Options {
     /// Folder with archives of all images, as `cargo xtask images --examples --out DIR` makes them. They are built when absent.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// End the display after so many seconds, and fail where counts have not risen by then. When absent: 30, or on a terminal,
-    /// where the display is a table, until Ctrl-C.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// End the display after so many seconds, 20 or more, and fail where counts have not risen by then: Eventual ones rise every 10.
+    /// When absent: 30, or on a terminal, where the display is a table, until Ctrl-C.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(20..))]
     seconds: Option<u64>,
     /// How to print the counts. JSON: {"counts": {"NAME": COUNT, …}}, one line a second.
     #[arg(short, long, value_enum, default_value = "text")]
@@ -68,6 +68,10 @@ pub fn run(options: &Options) -> Result<bool> {
     };
     step("images to the node", || Ok(load_images(&place, &archives)?))?;
     let shown = install(&tools).and_then(|first| {
+        let missing = first.not_above(&Counts::default());
+        if !missing.is_empty() {
+            return Ok(missing);
+        }
         eprintln!("the demo runs, after {:.0} s\n", started.elapsed().as_secs_f64());
         live::show(&tools, first, options.seconds, options.output)
     });
@@ -83,7 +87,7 @@ pub fn run(options: &Options) -> Result<bool> {
     bail!("counts that have not risen: {}", unrisen.join(", "));
 }
 
-/// Installs the charts and applies the examples; the first counts of all applications.
+/// Installs the charts and applies the examples; the first counts of the applications, as far as they have counted in time.
 fn install(tools: &Tools) -> Result<Counts> {
     let chart = |name: &str, more: &[&str]| {
         let folder = format!("charts/{name}");
@@ -103,7 +107,7 @@ fn install(tools: &Tools) -> Result<Counts> {
     // What people have changed in the meantime, such as replicas, becomes what the examples say.
     let apply = ["apply", "--server-side", "--force-conflicts", "--kustomize", EXAMPLES];
     // Types that were installed just now may be unknown for a moment.
-    step(EXAMPLES, || retried(|| tools.kubectl(&apply)).map(drop))?;
+    step(EXAMPLES, || retried(|| tools.kubectl(&apply), |_| true).map(drop))?;
     step("Cassandra", || rollout(CASSANDRA_NAMESPACE, &["statefulset/cassandra"]))?;
     step("CounterNamespaces to be ready", || {
         let wait = ["wait", "--for=condition=Ready", "--namespace", APPLICATIONS_NAMESPACE, &patience];
@@ -114,14 +118,8 @@ fn install(tools: &Tools) -> Result<Counts> {
             rollout(APPLICATIONS_NAMESPACE, &[&format!("deployment/{application}")])
         })?;
     }
-    step("first counts", || {
-        retried(|| {
-            let counts = counts::read(tools)?;
-            let missing = counts.not_above(&Counts::default());
-            ensure!(missing.is_empty(), "nothing counted yet: {}", missing.join(", "));
-            Ok(counts)
-        })
-    })
+    let all_have_counted = |counts: &Counts| counts.not_above(&Counts::default()).is_empty();
+    step("first counts", || retried(|| counts::read(tools), all_have_counted))
 }
 
 /// One step, with its progress, and its name in what it fails with.
@@ -132,14 +130,15 @@ fn step<T>(name: &str, action: impl FnOnce() -> Result<T>) -> Result<T> {
     Ok(done)
 }
 
-/// Does it again until it works or patience ends.
-fn retried<T>(action: impl Fn() -> Result<T>) -> Result<T> {
+/// Does it again until it works and is done, or patience ends.
+fn retried<T>(action: impl Fn() -> Result<T>, is_done: impl Fn(&T) -> bool) -> Result<T> {
     let deadline = now() + PATIENCE;
     loop {
-        match action() {
-            Err(_) if now() < deadline => std::thread::sleep(POLL),
-            done => return done,
+        let outcome = action();
+        if outcome.as_ref().is_ok_and(&is_done) || now() >= deadline {
+            return outcome;
         }
+        std::thread::sleep(POLL);
     }
 }
 

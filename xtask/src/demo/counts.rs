@@ -43,7 +43,8 @@ pub fn read(tools: &Tools) -> Result<Counts> {
     let names = COUNTERS.map(|(name, _)| name);
     let request = serde_json::json!({ "counterNames": names }).to_string();
     let exec = ["exec", "--quiet", "--namespace", APPLICATIONS_NAMESPACE, READER, "--container", "player", "--"];
-    let wget = ["wget", "-q", "-T", "5", "-O", "-", "--post-data", &request, &url];
+    // Not wget's own -T: Debian's static busybox dies of it.
+    let wget = ["timeout", "5", "wget", "-q", "-O", "-", "--post-data", &request, &url];
     parse(&tools.kubectl(&[&exec[..], &wget].concat())?)
 }
 

@@ -16,8 +16,8 @@ use super::tools::Tools;
 use crate::servers::Output;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How many readings the rate is taken over.
-const READINGS: usize = 16;
+/// How many readings the rate is taken over: 30 s, a multiple of the 10 s in which Eventual counts rise.
+const READINGS: usize = 31;
 /// How long the display lasts where nobody looks on.
 const SECONDS: u64 = 30;
 /// Of a problem, so that no line of the table is broken in two.
@@ -49,12 +49,12 @@ pub fn show(tools: &Tools, first: Counts, seconds: Option<u64>, output: Output) 
             Err(RecvTimeoutError::Timeout) => {}
             _ => return Ok(Vec::new()),
         }
+        let second = started.elapsed().as_secs();
         let read = counts::read(tools);
         if interrupted.try_recv().is_ok() {
             // It ended what was reading, too.
             return Ok(Vec::new());
         }
-        let second = started.elapsed().as_secs();
         let text = display.after(read, second);
         let mut out = std::io::stdout();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -8,7 +8,7 @@ use super::counts::{APPLICATIONS_NAMESPACE, COUNTERS};
 use super::tools::Tools;
 
 const EVENTS: usize = 10;
-const LOG_LINES: &str = "--tail=8";
+const LOG_LINES: &str = "--tail=5";
 
 /// What matters of all that runs. Does not fail: it is asked after a failure.
 pub fn text(tools: &Tools) -> String {
@@ -45,6 +45,9 @@ fn log(tools: &Tools, namespace: &str, of: &str) -> String {
 fn conditions(object: &Value) -> String {
     let conditions = object["status"]["conditions"].as_array();
     let Some(conditions) = conditions else { return format!("{}: no conditions yet", name(object)) };
+    if is_ready(object) {
+        return format!("{}: ready", name(object));
+    }
     let text = |condition: &Value| {
         let [kind, status, reason, message] = ["type", "status", "reason", "message"].map(|of| text_of(&condition[of]));
         let is_good = status == "True";
@@ -54,8 +57,8 @@ fn conditions(object: &Value) -> String {
     format!("{}: {}", name(object), text.join("\n    "))
 }
 
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
+fn is_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
@@ -105,6 +108,8 @@ mod tests {
             conditions(&object),
             "shop/plays: Accepted=True\n    Ready=False NoStore: Cassandra does not answer"
         );
+        object["status"]["conditions"][1]["status"] = json!("True");
+        assert_eq!(conditions(&object), "shop/plays: ready");
     }
 
     #[test]
