@@ -168,7 +168,7 @@ fn farewell() -> String {
     let kubectl = "cargo xtask cluster exec -- kubectl";
     format!(
         "\
-The demo runs on. To look around:
+\nThe demo runs on. To look around:
   {kubectl} get counternamespaces --all-namespaces
   {kubectl} logs --namespace {APPLICATIONS_NAMESPACE} deployment/curl --container curl --tail 5
   {kubectl} scale --namespace {APPLICATIONS_NAMESPACE} deployment/curl --replicas 3
