@@ -43,7 +43,7 @@ pub struct Options {
     /// Folder with archives of all images, as `cargo xtask images --examples --out DIR` makes them. They are built when absent.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// End the display after so many seconds, 20 or more, and fail where counts have not risen by then: Eventual ones rise every 10.
+    /// End the display after so many seconds, 20 or more, and fail where counts have not risen by then.
     /// When absent: 30, or on a terminal, where the display is a table, until Ctrl-C.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(20..))]
     seconds: Option<u64>,

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -16,10 +16,12 @@ use super::tools::Tools;
 use crate::servers::Output;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How many readings the rate is taken over: 30 s, a multiple of the 10 s in which Eventual counts rise.
+/// How many readings the rate is taken over: long enough for counts that rise in steps.
 const READINGS: usize = 31;
 /// How long the display lasts where nobody looks on.
 const SECONDS: u64 = 30;
+/// How many seconds longer it lasts where the last reading failed.
+const GRACE: u64 = 10;
 /// Of a problem, so that no line of the table is broken in two.
 const PROBLEM_CHARACTERS: usize = 76;
 
@@ -62,8 +64,11 @@ pub fn show(tools: &Tools, first: Counts, seconds: Option<u64>, output: Output) 
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Vec::new()),
             written => written.context("standard output")?,
         }
-        if seconds.is_some_and(|seconds| second >= seconds) {
-            return Ok(display.last().not_above(&first));
+        let Some(seconds) = seconds.filter(|&seconds| second >= seconds) else { continue };
+        match &display.problem {
+            None => return Ok(display.last().not_above(&first)),
+            Some(problem) if second >= seconds + GRACE => bail!("{problem}"),
+            Some(_) => {}
         }
     }
 }

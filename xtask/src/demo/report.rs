@@ -17,13 +17,16 @@ pub fn text(tools: &Tools) -> String {
     for object in list(&["counternamespaces"]) {
         let _ = writeln!(report, "CounterNamespace {}", conditions(&object));
     }
-    for pod in list(&["pods"]).iter().filter(|pod| !is_ready(pod)) {
+    let pods = list(&["pods"]);
+    let unready: Vec<&Value> = pods.iter().filter(|pod| !is_ready(pod)).collect();
+    for pod in &unready {
         let _ = writeln!(report, "Pod {}, not ready: {}", name(pod), waiting(pod));
         let (namespace, name) = (text_of(&pod["metadata"]["namespace"]), text_of(&pod["metadata"]["name"]));
         report.push_str(&log(tools, namespace, name));
     }
     let mut warnings = list(&["events", "--field-selector=type=Warning"]);
-    warnings.sort_by_key(|event| text_of(&event["lastTimestamp"]).to_owned());
+    warnings.retain(|event| is_of_interest(event, &unready));
+    warnings.sort_by_key(|event| time(event).to_owned());
     for event in &warnings[warnings.len().saturating_sub(EVENTS)..] {
         let _ = writeln!(report, "{}", warning(event));
     }
@@ -75,6 +78,18 @@ fn waiting(pod: &Value) -> String {
     if texts.is_empty() { text_of(&pod["status"]["phase"]).to_owned() } else { texts.join("; ") }
 }
 
+/// What was wrong with a pod that is ready by now, or gone, is not what is looked for.
+fn is_of_interest(event: &Value, unready: &[&Value]) -> bool {
+    let of = &event["involvedObject"];
+    of["kind"] != "Pod" || unready.iter().any(|pod| pod["metadata"]["uid"] == of["uid"])
+}
+
+/// When it was seen last. Who reports it, by which of two APIs, decides where that stands.
+fn time(event: &Value) -> &str {
+    let times = [&event["series"]["lastObservedTime"], &event["lastTimestamp"], &event["eventTime"]];
+    times.into_iter().find_map(Value::as_str).unwrap_or_default()
+}
+
 fn warning(event: &Value) -> String {
     let of = &event["involvedObject"];
     let [kind, name, reason, message] = [&of["kind"], &of["name"], &event["reason"], &event["message"]].map(text_of);
@@ -123,6 +138,22 @@ mod tests {
             json!([{"name": "curl", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]);
         assert_eq!(waiting(&pod), "sidecar running, 0 restarts; curl waiting (CrashLoopBackOff), 3 restarts");
         assert!(is_ready(&json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})));
+    }
+
+    #[test]
+    fn warnings_of_pods_that_are_well_by_now_are_left_out() {
+        let unready = json!({"metadata": {"uid": "7"}});
+        let of = |kind: &str, uid: &str| json!({"involvedObject": {"kind": kind, "uid": uid}});
+        let seen = [("Pod", "7"), ("Pod", "8"), ("ReplicaSet", "9")];
+        assert_eq!(seen.map(|(kind, uid)| is_of_interest(&of(kind, uid), &[&unready])), [true, false, true]);
+    }
+
+    #[test]
+    fn an_event_has_its_time_in_one_of_three_places() {
+        let scheduler = json!({"eventTime": "2026-01-31T12:00:00.5Z", "lastTimestamp": null, "series": null});
+        assert_eq!(time(&scheduler), "2026-01-31T12:00:00.5Z");
+        let kubelet = json!({"eventTime": null, "lastTimestamp": "2026-01-31T12:00:01Z"});
+        assert_eq!(time(&kubelet), "2026-01-31T12:00:01Z");
     }
 
     #[test]

@@ -50,7 +50,8 @@ impl Tools {
         command.env("KUBECACHEDIR", folder.join("kubectl-cache"));
         let output = command.output().with_context(|| format!("cannot run {}", program.display()))?;
         if !output.status.success() {
-            bail!("{}", last_lines(&String::from_utf8_lossy(&output.stderr)));
+            let complaint = last_lines(&String::from_utf8_lossy(&output.stderr));
+            bail!("{}", complaint.strip_prefix("error: ").unwrap_or(&complaint));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
