@@ -181,22 +181,23 @@ async fn follow(api: Api<Pod>, name: String, pods: Pods) {
         };
         if let Ok(lines) = api.log_stream(&name, &parameters).await {
             let (mut lines, mut added, mut complaints) = (lines.lines(), 0, Vec::new());
-            let end = loop {
+            let is_whole = loop {
                 match lines.try_next().await {
                     Ok(Some(line)) if line.contains(ADDED) => added += 1,
+                    // The kubelet's own words, once the container is removed. What was heard before stays.
+                    Ok(Some(line)) if line.starts_with("unable to retrieve container logs") => break false,
                     Ok(Some(line)) => complaints.push(line),
-                    Ok(None) => break "its end".to_owned(),
-                    Err(error) => break error.to_string(),
+                    Ok(None) => break true,
+                    Err(_) => break false,
                 }
                 let mut pods = pods.lock().unwrap_or_else(PoisonError::into_inner);
                 let seen = pods.get_mut(&name).unwrap();
                 seen.added = seen.added.max(added);
                 seen.complaints.clone_from(&complaints);
             };
-            if has_ended && end == "its end" {
+            if has_ended && is_whole {
                 return;
             }
-            eprintln!("{name}: log broke off after {added} adds: {end}");
         }
         tokio::time::sleep(POLL).await;
     }
