@@ -7,6 +7,7 @@
 
 mod application;
 mod flights;
+mod upgrade;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -43,6 +44,7 @@ macro_rules! scenarios {
 
 const SCENARIOS: &[Scenario] = scenarios![
     "flights": flights::pods_count_flights_into_counters_of_all_three_types,
+    "upgrade": upgrade::an_upgrade_restarts_the_operator_alone_until_it_is_asked_for_more_and_no_add_is_lost,
 ];
 
 /// What the scenarios run on. The first opens the site and installs what all need.
