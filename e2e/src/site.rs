@@ -8,6 +8,7 @@ mod area;
 mod forward;
 mod history;
 mod install;
+mod previous;
 mod report;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use self::area::{Area, condition};
 pub use self::forward::Forward;
 pub use self::history::{History, version};
 pub use self::install::{CASSANDRA_NAMESPACE, SYSTEM, images};
+pub use self::previous::Previous;
 use crate::{PATIENCE, now};
 
 /// The cluster to test on, where it is not one of our own.
@@ -152,6 +154,12 @@ impl Site {
                 Err(_) => tokio::time::sleep(POLL).await,
             }
         }
+    }
+
+    /// Brings further images to the node of a cluster of our own.
+    pub fn load_images(&self, archives: &[PathBuf]) {
+        let cluster = self.cluster.as_ref().expect("images can be brought to a cluster of our own only");
+        cluster.load_images(archives).unwrap();
     }
 
     /// Whether the cluster is one of our own: it has one node, whose containers we see.

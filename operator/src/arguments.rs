@@ -1,6 +1,7 @@
 //! The options of `tallyman-operator`.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,6 +56,10 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "tallyman-webhook", env = "TALLYMAN_WEBHOOK_SERVICE")]
     pub webhook_service: String,
 
+    /// How long the webhook is still answered once the operator is told to end, because API servers hear of it later: up to 5m.
+    #[arg(long, value_name = "DURATION", default_value = "0s", env = "TALLYMAN_WEBHOOK_LINGER", value_parser = webhook_linger)]
+    pub webhook_linger: Duration,
+
     /// Image of sidecars where a class names none. By default that of this release.
     #[arg(long, value_name = "IMAGE", env = "TALLYMAN_SIDECAR_IMAGE", value_parser = NonEmptyStringValueParser::new())]
     pub sidecar_image: Option<String>,
@@ -73,10 +78,18 @@ pub struct Arguments {
 }
 
 fn lease_duration(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_secs(3)..=Duration::from_mins(10), "must be between 3s and 10m")
+}
+
+fn webhook_linger(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::ZERO..=Duration::from_mins(5), "must be between 0s and 5m")
+}
+
+fn duration(text: &str, allowed: RangeInclusive<Duration>, complaint: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| "must be a duration, such as 15s".to_owned())?;
     match Duration::try_from(span) {
-        Ok(duration) if (Duration::from_secs(3)..=Duration::from_mins(10)).contains(&duration) => Ok(duration),
-        _ => Err("must be between 3s and 10m".to_owned()),
+        Ok(duration) if allowed.contains(&duration) => Ok(duration),
+        _ => Err(complaint.to_owned()),
     }
 }
 
@@ -111,6 +124,14 @@ mod tests {
         assert_eq!(lease_duration("15s"), Ok(Duration::from_secs(15)));
         for wrong in ["1s", "1h", "soon", "-15s"] {
             assert!(lease_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_webhook_may_linger_for_minutes_or_not_at_all() {
+        assert_eq!(webhook_linger("0s"), Ok(Duration::ZERO));
+        for wrong in ["6m", "-1s", "long"] {
+            assert!(webhook_linger(wrong).is_err(), "{wrong}");
         }
     }
 }

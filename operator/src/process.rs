@@ -66,22 +66,25 @@ pub async fn serve(arguments: Arguments) -> Result<(), Error> {
     let sidecar = injection(&arguments);
     let webhook = webhook_service::Webhook::new(&arguments, client.clone(), recorder.clone(), sidecar, &mut registry);
 
-    let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let [leaving, stop, ended] = std::array::from_fn(|_| CancellationToken::new());
     let readiness = Readiness::new().check("webhook", webhook.readiness());
-    let admin = Admin { readiness: Arc::new(readiness), registry: Arc::new(registry), stop: stop.clone() };
+    let admin = Admin { readiness: Arc::new(readiness), registry: Arc::new(registry), stop: leaving.clone() };
     let admin = tokio::spawn(admin.serve(admin_listener, ended.clone()));
     tracing::info!(%identity, admin = %admin_address, webhook = %webhook_address, namespace = %arguments.operator_namespace, watching = ?arguments.watch_namespaces, "serving");
 
-    let serving_webhook = tokio::spawn(webhook.serve(webhook_listener, stop.clone()));
+    let serving_webhook = tokio::spawn(webhook.serve(webhook_listener, leaving.clone(), stop.clone()));
     tokio::select! {
         () = shutdown => {}
         () = lead_and_wait(&arguments, &client, &leadership, &metrics, &recorder) => {}
         () = leadership.campaign() => {}
     }
     tracing::info!("going away");
-    stop.cancel();
+    leaving.cancel();
     // Nothing of the leader's work goes on by now; whoever is next need not wait.
     let _ = tokio::time::timeout(RESIGNATION, leadership.resign()).await;
+    // Until nobody leads API servers here any more.
+    tokio::time::sleep(arguments.webhook_linger).await;
+    stop.cancel();
     for task in [serving_webhook] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a task ended badly");

@@ -97,11 +97,13 @@ pub struct Handler {
     pub metrics: Metrics,
 }
 
-/// Serves on `listener` until `stop`, then ends the requests that are under way.
+/// Serves on `listener` until `stop`, then ends the requests that are under way. From `leaving` on, connections end with their next
+/// answer: one that the server ended by itself might be meeting a request just then.
 pub async fn serve(
     listener: TcpListener,
     certificate: Arc<ServerCertificate>,
     handler: Handler,
+    leaving: CancellationToken,
     stop: CancellationToken,
 ) {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
@@ -112,5 +114,6 @@ pub async fn serve(
         open: Gauge::default(),
         drain: DRAIN,
     };
-    connections.accept(TlsListener::new(listener, certificate), Answers(Arc::new(handler)), stop).await;
+    let answers = Answers { handler: Arc::new(handler), leaving };
+    connections.accept(TlsListener::new(listener, certificate), answers, stop).await;
 }

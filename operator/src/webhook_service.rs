@@ -79,8 +79,8 @@ impl Webhook {
         move || if certificate.is_there() { Ok(()) } else { Err("it has no certificate yet".to_owned()) }
     }
 
-    /// Serves until `stop`.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    /// Serves until `stop`, before which it is `leaving`.
+    pub async fn serve(self, listener: TcpListener, leaving: CancellationToken, stop: CancellationToken) {
         let certificate = self.certificate.clone();
         let following = async {
             match &self.source {
@@ -93,7 +93,8 @@ impl Webhook {
                 }
             }
         };
-        tokio::join!(following, webhook::serve(listener, self.certificate.clone(), self.handler, stop.clone()));
+        let serving = webhook::serve(listener, self.certificate.clone(), self.handler, leaving, stop.clone());
+        tokio::join!(following, serving);
     }
 }
 

@@ -4,6 +4,7 @@
 mod archive;
 mod examples;
 mod kept;
+mod programs;
 mod root;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,15 @@ pub struct Options {
     /// Cassandra, memcached and busybox, from packages of Debian and Maven.
     #[arg(long)]
     examples: bool,
+    /// Build this program's image and no other program's; may be given several times.
+    #[arg(long = "program", value_name = "NAME", value_parser = PROGRAMS)]
+    programs: Vec<String>,
+    /// Tag of the programs' images, instead of the version.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Build the programs of another checkout of this repository, such as that of an earlier commit.
+    #[arg(long, value_name = "DIR", requires = "tag", conflicts_with_all = ["release", "examples"])]
+    checkout: Option<PathBuf>,
     /// Folder of the archives, `<program>.tar` each; created where it is missing.
     #[arg(long, value_name = "DIR", default_value = "target/images")]
     out: PathBuf,
@@ -47,7 +57,8 @@ pub struct Options {
 impl Options {
     /// All that a cluster without a registry needs, where it is usually put.
     pub fn everything() -> Self {
-        Self { release: true, examples: true, out: PathBuf::from("target/images"), output: Output::Text }
+        let (out, output) = (PathBuf::from("target/images"), Output::Text);
+        Self { release: true, examples: true, programs: Vec::new(), tag: None, checkout: None, out, output }
     }
 }
 
@@ -61,7 +72,7 @@ pub struct Built {
     bytes: u64,
 }
 
-/// Builds all images and prints a line for each.
+/// Builds the images and prints a line for each.
 pub fn run(options: &Options) -> Result<bool> {
     for image in build(options)? {
         let Built { file, reference, id, bytes } = &image;
@@ -75,14 +86,21 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(true)
 }
 
-/// Builds all images.
+/// Builds the images.
 pub fn build(options: &Options) -> Result<Vec<Built>> {
     let mut images = Vec::new();
     std::fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
-    let revision = process::program("git", ["rev-parse", "HEAD"]).output()?;
-    for program in built(options.release)? {
+    let checkout = options.checkout.as_deref();
+    let revision =
+        process::program("git", ["rev-parse", "HEAD"]).folder(checkout.unwrap_or(Path::new("."))).output()?;
+    let tag = options.tag.as_deref().unwrap_or(env!("CARGO_PKG_VERSION"));
+    let mut names = options.programs.clone();
+    if names.is_empty() {
+        names = PROGRAMS.map(str::to_owned).into();
+    }
+    for program in programs::build(&names, options.release, checkout)? {
         let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
-        images.push(write(&options.out, name, &image(name, &program, revision.trim())?)?);
+        images.push(write(&options.out, name, &image(name, &program, tag, revision.trim())?)?);
     }
     if options.examples {
         for (name, image) in examples::images(revision.trim())? {
@@ -100,46 +118,20 @@ fn write(folder: &Path, name: &str, image: &Image) -> Result<Built> {
     Ok(Built { file: path, reference: image.reference.clone(), id, bytes })
 }
 
-/// Builds the programs; their files.
-fn built(is_release: bool) -> Result<Vec<PathBuf>> {
-    let packages = PROGRAMS.iter().flat_map(|program| ["-p", program]);
-    let mut arguments = vec!["build", "--message-format", "json-render-diagnostics", "--bins"];
-    arguments.extend(packages);
-    if is_release {
-        arguments.push("--release");
-    }
-    let messages = process::cargo(arguments).output()?;
-    let mut programs = Vec::new();
-    for message in messages.lines() {
-        let message: serde_json::Value = serde_json::from_str(message).context("a message of cargo")?;
-        let name = message["target"]["name"].as_str().unwrap_or_default();
-        if let Some(file) = message["executable"].as_str().filter(|_| PROGRAMS.contains(&name)) {
-            programs.push(PathBuf::from(file));
-        }
-    }
-    anyhow::ensure!(programs.len() == PROGRAMS.len(), "cargo built {programs:?} where {PROGRAMS:?} were asked for");
-    Ok(programs)
-}
-
-fn image(name: &str, program: &Path, revision: &str) -> Result<Image> {
+fn image(name: &str, program: &Path, tag: &str, revision: &str) -> Result<Image> {
     Ok(Image {
-        reference: format!("{REPOSITORY}/{name}:{}", env!("CARGO_PKG_VERSION")),
+        reference: format!("{REPOSITORY}/{name}:{tag}"),
         entrypoint: vec![format!("{}/{name}", root::PROGRAMS)],
         command: Vec::new(),
         environment: vec![format!("PATH={}", root::PROGRAMS)],
         user: USER.to_owned(),
-        labels: labels(name, revision),
+        labels: labels(name, tag, revision),
         layers: vec![Layer::Files(root::files(name, program)?)],
     })
 }
 
-fn labels(name: &str, revision: &str) -> BTreeMap<String, String> {
-    let labels = [
-        ("title", name),
-        ("version", env!("CARGO_PKG_VERSION")),
-        ("revision", revision),
-        ("source", SOURCE),
-        ("licenses", "Apache-2.0"),
-    ];
+fn labels(name: &str, version: &str, revision: &str) -> BTreeMap<String, String> {
+    let labels =
+        [("title", name), ("version", version), ("revision", revision), ("source", SOURCE), ("licenses", "Apache-2.0")];
     labels.map(|(label, value)| (format!("org.opencontainers.image.{label}"), value.to_owned())).into()
 }

@@ -16,6 +16,7 @@ mod gitops;
 mod isolation;
 mod restart;
 mod tally;
+mod upgrade;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -63,6 +64,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     "shop": examples::the_development_overlay_counts_in_three_languages,
     "deletion": deletion::counts_outlive_their_declaration_unless_it_says_otherwise,
     "gitops": gitops::argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told_right,
+    "upgrade": upgrade::an_upgrade_restarts_the_operator_alone_until_it_is_asked_for_more_and_no_add_is_lost,
 ];
 
 /// What the scenarios run on. The first opens the site and installs what all need.

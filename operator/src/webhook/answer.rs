@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::Service;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 use super::{Handler, MUTATE_PODS, VALIDATE_COUNTER_NAMESPACES, mutate, review, validate};
@@ -24,7 +25,11 @@ const JSON: &str = "application/json";
 
 /// Answers requests.
 #[derive(Clone)]
-pub(super) struct Answers(pub Arc<Handler>);
+pub(super) struct Answers {
+    pub handler: Arc<Handler>,
+    /// Cancelled once every answer is to be the last of its connection.
+    pub leaving: CancellationToken,
+}
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +57,14 @@ impl Service<Request<Incoming>> for Answers {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let handler = self.0.clone();
-        Box::pin(async move { Ok(answer(&handler, request).await) })
+        let Self { handler, leaving } = self.clone();
+        Box::pin(async move {
+            let mut response = answer(&handler, request).await;
+            if leaving.is_cancelled() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
     }
 }
 

@@ -83,7 +83,8 @@ impl Server {
             metrics: metrics.clone(),
         };
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, certificate.clone(), handler, stop.clone()));
+        let served =
+            tokio::spawn(serve(listener, certificate.clone(), handler, CancellationToken::new(), stop.clone()));
         Self { address, certificate, authority, metrics, lookup, skipped, stop, served }
     }
 

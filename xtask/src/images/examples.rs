@@ -52,7 +52,7 @@ fn application(name: &str, entrypoint: &[&str], layers: Vec<Layer>, revision: &s
         command: Vec::new(),
         environment: vec![PATH.to_owned()],
         user: USER.to_owned(),
-        labels: labels(name, revision),
+        labels: labels(name, env!("CARGO_PKG_VERSION"), revision),
         layers,
     }
 }

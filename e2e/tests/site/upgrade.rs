@@ -1,0 +1,356 @@
+//! The operator of the commit before this one is upgraded by helm to this one's, and goes back: nothing but the operator is restarted
+//! until somebody asks, the webhook answers all the time, and an application that goes on counting loses no add.
+//!
+//! The resource types are this commit's throughout: docs/upgrade.md has them upgraded first, and go back last.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{AsyncBufReadExt, FutureExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, LogParams, PostParams};
+use serde_json::{Value, json};
+use tallyman_e2e::convergence::read_accurately;
+use tallyman_e2e::packaging::{documents, printed, text};
+use tallyman_e2e::site::{Area, Previous, SYSTEM, Site, condition};
+use tokio::task::JoinHandle;
+
+use crate::application::{container_security, metadata, pod_security, reader};
+
+const AREA: &str = "upgrade";
+const COUNTER: &str = "go";
+const APPLICATION: &str = "app=go";
+const OPERATORS: &str = "app.kubernetes.io/component=operator";
+const ROLLUP_SERVERS: &str = "app.kubernetes.io/component=rollup";
+const STATEFUL_SETS: [&str; 2] = ["plays-rollup", "plays-cache-0"];
+/// Of the application, while a state lasts.
+const ADDS_MIN: u64 = 50;
+
+/// The name of an image of this commit's.
+fn image(program: &str) -> String {
+    format!("ghcr.io/tallyman/{program}:{}", env!("CARGO_PKG_VERSION"))
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn helm(site: &Site, arguments: &[&str]) -> Command {
+    let mut command = site.tool("helm");
+    command.args(arguments).args(["--namespace", SYSTEM]);
+    command
+}
+
+/// Pods that are replaced one after the other: at no time are there fewer than `least` that were ready once and are not ending.
+struct Succession {
+    least: usize,
+    settled: RefCell<BTreeSet<String>>,
+}
+
+impl Succession {
+    fn of(least: usize) -> Self {
+        Self { least, settled: RefCell::default() }
+    }
+
+    fn check(&self, pods: &[Value]) {
+        let mut settled = self.settled.borrow_mut();
+        let uid = |pod: &Value| text_of(&pod["metadata"]["uid"]);
+        settled.extend(pods.iter().filter(|pod| is_ready(pod)).map(uid));
+        let living = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let up = living.filter(|pod| settled.contains(&uid(pod))).count();
+        assert!(up >= self.least, "{up} pods are up, of at least {}: {}", self.least, states(pods));
+    }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+}
+
+fn states(pods: &[Value]) -> String {
+    let state = |pod: &Value| {
+        let (metadata, image) = (&pod["metadata"], &pod["spec"]["containers"][0]["image"]);
+        format!("{} {image} ready: {}, ending: {}", metadata["name"], is_ready(pod), metadata["deletionTimestamp"])
+    };
+    pods.iter().map(state).collect::<Vec<_>>().join("; ")
+}
+
+/// Waits until these pods, and no others with these labels, are ready and run an image.
+async fn succeeded(area: &Area<'_>, labels: &str, replicas: usize, image: &str, look: impl AsyncFn(&[Value])) {
+    area.wait_for(&format!("{replicas} pods of {labels} to run {image}"), async || {
+        let pods = area.list("Pod", labels).await;
+        look(&pods).await;
+        let has_image = |pod: &Value| pod["spec"]["containers"][0]["image"] == image;
+        let is_done = pods.len() == replicas && pods.iter().all(|pod| has_image(pod) && is_ready(pod));
+        if is_done { Ok(()) } else { Err(states(&pods)) }
+    })
+    .await;
+}
+
+/// Has helm replace the operators: one after the other, and the webhook answers meanwhile.
+async fn replace_operators(area: &Area<'_>, mut helm: Command, image: &str) {
+    let system = area.site.existing(SYSTEM);
+    let deployment = system.get("Deployment", "tallyman-operator").await.unwrap();
+    let replicas = usize::try_from(deployment["spec"]["replicas"].as_u64().unwrap()).unwrap();
+    let succession = Succession::of(replicas);
+    let helm = tokio::task::spawn_blocking(move || printed(&mut helm));
+    succeeded(&system, OPERATORS, replicas, image, async |pods| {
+        succession.check(pods);
+        webhook_answers(area).await;
+    })
+    .await;
+    helm.await.unwrap();
+    system.wait_for_rollout("Deployment", "tallyman-operator").await;
+}
+
+/// A pod that asks for a sidecar would get one.
+async fn webhook_answers(area: &Area<'_>) {
+    let container = json!({"name": "main", "image": "busybox:1.37", "securityContext": container_security()});
+    let mut metadata = metadata("asks", "plays");
+    metadata["name"] = json!("asks");
+    let pod: Pod = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+        "spec": {"securityContext": pod_security(), "containers": [container]}}))
+    .unwrap();
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let pod = area.pods().create(&dry_run, &pod).await.unwrap_or_else(|error| panic!("a pod was refused: {error}"));
+    assert!(sidecar_image(&serde_json::to_value(&pod).unwrap()).is_some(), "without a sidecar: {pod:?}");
+}
+
+fn sidecar_image(pod: &Value) -> Option<String> {
+    let mut containers = pod["spec"]["initContainers"].as_array()?.iter();
+    Some(text_of(&containers.find(|container| container["name"] == "tallyman-sidecar")?["image"]))
+}
+
+/// The example application in Go, and the adds that it says were acknowledged.
+struct Application<'a> {
+    area: &'a Area<'a>,
+    adds: Arc<AtomicU64>,
+    pods: Vec<JoinHandle<()>>,
+}
+
+impl<'a> Application<'a> {
+    /// Deploys it, with a faster pace than the example has.
+    async fn start(area: &'a Area<'a>) -> Self {
+        let mut deployment = documents(&text("examples/applications/go/deployment.yaml")).remove(0);
+        deployment["spec"]["replicas"] = json!(2);
+        let pod = &mut deployment["spec"]["template"];
+        pod["metadata"]["annotations"]["tallyman.dev/counter-namespaces"] = json!("plays");
+        let settings = [("COUNTER_NAMESPACE", "plays"), ("COUNTER_NAME", COUNTER), ("INTERVAL", "0.05")];
+        pod["spec"]["containers"][0]["env"] =
+            settings.map(|(name, value)| json!({"name": name, "value": value})).into();
+        area.apply(deployment).await;
+        let mut application = Self { area, adds: Arc::default(), pods: Vec::new() };
+        application.follow().await;
+        application
+    }
+
+    /// Reads the logs of its pods, all of which are new, from their beginning to their end.
+    async fn follow(&mut self) {
+        let replicas = self.area.wait_for_rollout("Deployment", COUNTER).await;
+        // Those that were replaced have to go first.
+        self.area
+            .wait_for("the new pods alone", async || match self.area.uids(APPLICATION).await.len() {
+                pods if pods as u64 == replicas => Ok(()),
+                pods => Err(format!("{pods} pods")),
+            })
+            .await;
+        for pod in self.area.ready_pods(APPLICATION).await {
+            self.pods.push(tokio::spawn(acknowledged(self.area.pods(), pod, Arc::clone(&self.adds))));
+        }
+    }
+
+    /// Waits until it has counted some more.
+    async fn counts(&self) {
+        let before = self.adds.load(Ordering::Relaxed);
+        self.area
+            .wait_for("adds to be acknowledged", async || match self.adds.load(Ordering::Relaxed) - before {
+                ADDS_MIN.. => Ok(()),
+                few => Err(format!("{few} adds")),
+            })
+            .await;
+    }
+
+    async fn sidecars_run(&self, image: &str) {
+        let pods = self.area.list("Pod", APPLICATION).await;
+        let images: Vec<_> = pods.iter().filter_map(sidecar_image).collect();
+        assert_eq!(images, vec![image; pods.len()]);
+    }
+
+    /// Ends it; how many adds were acknowledged in all.
+    async fn end(self) -> u64 {
+        for pod in self.area.list("Pod", APPLICATION).await {
+            for container in pod["status"]["containerStatuses"].as_array().unwrap() {
+                assert_eq!(container["restartCount"], 0, "what it printed before is not read: {container}");
+            }
+        }
+        self.area.delete("Deployment", COUNTER).await;
+        for pod in self.pods {
+            pod.await.unwrap();
+        }
+        self.adds.load(Ordering::Relaxed)
+    }
+}
+
+async fn acknowledged(pods: Api<Pod>, pod: String, adds: Arc<AtomicU64>) {
+    let parameters = LogParams { container: Some("go".to_owned()), follow: true, ..LogParams::default() };
+    let mut lines = pods.log_stream(&pod, &parameters).await.unwrap().lines();
+    while let Some(line) = lines.try_next().await.unwrap() {
+        if line.starts_with(&format!("{COUNTER} added 1,")) {
+            adds.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What an upgrade of the operator is not to touch.
+#[derive(Debug, PartialEq)]
+struct Workloads {
+    pods: Vec<String>,
+    templates: BTreeMap<&'static str, Value>,
+    images: Value,
+}
+
+impl Workloads {
+    async fn of(area: &Area<'_>) -> Self {
+        let mut templates = BTreeMap::new();
+        for name in STATEFUL_SETS {
+            templates.insert(name, area.get("StatefulSet", name).await.unwrap()["spec"]["template"].clone());
+        }
+        let status = area.get("CounterNamespace", "plays").await.unwrap()["status"].clone();
+        let images = json!([status["images"]["rollup"], status["images"]["memcached"]]);
+        Self { pods: area.uids("").await, templates, images }
+    }
+}
+
+/// Waits until the operator that has come says that other images than those that run are its own.
+async fn update_is_available(area: &Area<'_>, rollup_image: &str) {
+    let told = area.wait_for_condition("plays", "ImagesCurrent", "False").await;
+    assert_eq!(told["reason"], "UpdateAvailable", "{told}");
+    assert!(text_of(&told["message"]).contains(&format!("rollup {rollup_image} instead of")), "{told}");
+    let told = area.wait_for_condition("plays", "SidecarsCurrent", "False").await;
+    assert_eq!(told["reason"], "SidecarsOld", "{told}");
+    area.wait_until_ready("plays").await;
+}
+
+async fn all_is_current(area: &Area<'_>) {
+    for kind in ["ImagesCurrent", "SidecarsCurrent"] {
+        let told = area.wait_for_condition("plays", kind, "True").await;
+        assert_eq!(told["reason"], "Current", "{told}");
+    }
+    area.wait_until_ready("plays").await;
+}
+
+async fn follow_release(area: &Area<'_>, follow: Value) {
+    let annotations = json!({"tallyman.dev/follow-release": follow});
+    area.patch("CounterNamespace", "plays", json!({"metadata": {"annotations": annotations}})).await;
+}
+
+/// To this commit's.
+fn upgrade(site: &Site) -> Command {
+    // What was set for the previous one.
+    let sets = ["image.tag=", "dataPlane.sidecarImage=", "dataPlane.rollupImage="].map(|set| ["--set", set]);
+    helm(
+        site,
+        &[&["upgrade", "tallyman", "charts/tallyman", "--reset-then-reuse-values"], sets.as_flattened()].concat(),
+    )
+}
+
+async fn play(area: &Area<'_>, previous: &Previous) {
+    let site = area.site;
+    let [operator, sidecar, rollup] = ["tallyman-operator", "tallyman-sidecar", "tallyman-rollup"].map(image);
+    let [operator_before, sidecar_before, rollup_before] = Previous::IMAGES.map(str::to_owned);
+    let chart = previous.chart("tallyman");
+    let sets = [
+        "image.tag=previous".to_owned(),
+        format!("dataPlane.sidecarImage={sidecar_before}"),
+        format!("dataPlane.rollupImage={rollup_before}"),
+    ];
+    let mut install = helm(site, &["upgrade", "tallyman"]);
+    install.arg(chart).arg("--reset-then-reuse-values").args(sets.iter().flat_map(|set| ["--set", set]));
+    replace_operators(area, install, &operator_before).await;
+    let spec = json!({"counterType": "Accurate", "dataset": "upgrade_plays", "cache": {"replicas": 1, "shards": 1}});
+    area.declare("plays", spec).await;
+    area.wait_until_ready("plays").await;
+    let mut application = Application::start(area).await;
+    application.sidecars_run(&sidecar_before).await;
+    application.counts().await;
+
+    let before = Workloads::of(area).await;
+    assert_eq!(before.images[0], rollup_before);
+    replace_operators(area, upgrade(site), &operator).await;
+    update_is_available(area, &rollup).await;
+    application.counts().await;
+    assert_eq!(Workloads::of(area).await, before, "the upgrade is not to touch them");
+
+    let of_application = area.uids(APPLICATION).await;
+    let servers = area.list("Pod", ROLLUP_SERVERS).await.len();
+    let succession = Succession::of(servers - 1);
+    follow_release(area, json!("true")).await;
+    succeeded(area, ROLLUP_SERVERS, servers, &rollup, async |pods| succession.check(pods)).await;
+    let told = area.wait_for_condition("plays", "ImagesCurrent", "True").await;
+    assert_eq!(told["reason"], "Current", "{told}");
+    area.wait_until_ready("plays").await;
+    assert_eq!(area.uids(APPLICATION).await, of_application, "sidecars are replaced with their pods only");
+    application.counts().await;
+
+    area.kubectl(&["rollout", "restart", "deployment/go"]);
+    application.follow().await;
+    application.sidecars_run(&sidecar).await;
+    all_is_current(area).await;
+    application.counts().await;
+
+    // With the annotation, it would follow the operator's release back. Without, going back touches as little as going forth.
+    follow_release(area, Value::Null).await;
+    let before = Workloads::of(area).await;
+    assert_eq!(before.images[0], rollup);
+    replace_operators(area, helm(site, &["rollback", "tallyman"]), &operator_before).await;
+    update_is_available(area, &rollup_before).await;
+    application.counts().await;
+    assert_eq!(Workloads::of(area).await, before, "going back is not to touch them");
+
+    replace_operators(area, upgrade(site), &operator).await;
+    all_is_current(area).await;
+    application.counts().await;
+    assert_eq!(Workloads::of(area).await, before, "the second upgrade is not to touch them");
+
+    let acknowledged = i64::try_from(application.end().await).unwrap();
+    let reader = reader(area, "plays").await;
+    let (_, count) = read_accurately(reader.client(), "plays".to_owned(), COUNTER.to_owned()).await;
+    assert_eq!(count, acknowledged, "adds that were acknowledged");
+    println!("{count} adds, all of which were acknowledged");
+}
+
+/// The revision of helm's release, and what it installed.
+fn installed(site: &Site) -> (String, String) {
+    let status: Value =
+        serde_json::from_str(&printed(&mut helm(site, &["status", "tallyman", "--output", "json"]))).unwrap();
+    (status["version"].to_string(), printed(&mut helm(site, &["get", "manifest", "tallyman"])))
+}
+
+pub async fn an_upgrade_restarts_the_operator_alone_until_it_is_asked_for_more_and_no_add_is_lost(site: &Site) {
+    if !site.is_our_own() {
+        println!(
+            "not tried: the images of the previous commit cannot be brought to the nodes of a cluster that is not our own"
+        );
+        return;
+    }
+    let previous = tokio::task::spawn_blocking(Previous::built).await.unwrap();
+    let _alone = site.alone().await;
+    site.load_images(&previous.images());
+    let (revision, manifest) = installed(site);
+    let area = site.area(AREA).await;
+    let played = AssertUnwindSafe(play(&area, &previous)).catch_unwind().await;
+    if played.is_err() {
+        // Before the site is as it was.
+        eprintln!("{}", site.report(AREA).await);
+        if area.find("Deployment", COUNTER).await.is_some() {
+            area.delete("Deployment", COUNTER).await;
+        }
+        printed(&mut helm(site, &["rollback", "tallyman", &revision]));
+    }
+    site.existing(SYSTEM).wait_for_rollout("Deployment", "tallyman-operator").await;
+    played.unwrap_or_else(|panic| resume_unwind(panic));
+    assert_eq!(installed(site).1, manifest, "the site is to be as it was found");
+}
