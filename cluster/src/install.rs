@@ -113,12 +113,21 @@ pub fn gitops_agent() -> Result<PathBuf> {
     Ok(built(&name, "gitops", &source, "", what, &[])?.join("gitops"))
 }
 
+/// Gets the Debian packages that tests of clusters need.
+///
+/// # Errors
+/// Whatever keeps them from being installed.
+pub fn install_packages() -> Result<()> {
+    etcd()?;
+    Ok(debian::install(&NODE)?)
+}
+
 /// Gets all that tests of clusters need, so that none of them waits for it.
 ///
 /// # Errors
 /// Whatever keeps it from being installed or built.
 pub fn install() -> Result<()> {
-    etcd()?;
+    install_packages()?;
     for version in Version::ALL {
         kubernetes(version)?;
     }

@@ -30,7 +30,7 @@ pub use self::audit::{AuditLog, Event, Mark};
 pub use self::cluster::{Cluster, Up, load_images};
 pub use self::error::{Error, Result};
 pub use self::go::go_program;
-pub use self::install::{bin_folders, gitops_agent, helm, install};
+pub use self::install::{bin_folders, gitops_agent, helm, install, install_packages};
 pub use self::judge::{Judge, Verdict};
 pub use self::options::{Place, Shape, Version};
 pub use self::part::Part;

@@ -1,5 +1,6 @@
 //! Runs stages one after the other and sums up: each stage's outcome and time, and the tests of all.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -23,7 +24,9 @@ pub enum Action {
     Cargo { arguments: &'static [&'static str], variables: &'static [(&'static str, &'static str)] },
     /// Debian packages that later stages need.
     Install(&'static [debian::Package]),
-    /// Kubernetes and its tools, which later stages need; built once, in minutes.
+    /// Begins to build Kubernetes and its tools beside the stages that follow: on a machine that has none of them, it takes a quarter of an hour.
+    BeginKubernetes,
+    /// Waits until they are built.
     InstallKubernetes,
     /// The checks of [`tidy`].
     Tidy,
@@ -54,10 +57,13 @@ impl Outcome {
 pub fn run_all(stages: &[Stage]) -> bool {
     let mut summary = Vec::new();
     let mut servers = Servers::named("xtask-test", ADDRESSES);
+    let mut kubernetes = None;
     for stage in stages {
         println!("== {}", stage.name);
         let start = now();
-        let outcome = servers.provide(stage.servers.as_ref()).and_then(|variables| run(&stage.action, &variables));
+        let outcome = servers
+            .provide(stage.servers.as_ref())
+            .and_then(|variables| run(&stage.action, &variables, &mut kubernetes));
         let outcome = outcome.unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
             Outcome::of_check(false)
@@ -115,7 +121,10 @@ fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-fn run(action: &Action, more: &[(&'static str, String)]) -> Result<Outcome> {
+/// What builds Kubernetes, once it has begun.
+type Building = Option<JoinHandle<tallyman_cluster::Result<()>>>;
+
+fn run(action: &Action, more: &[(&'static str, String)], kubernetes: &mut Building) -> Result<Outcome> {
     match action {
         Action::Cargo { arguments, variables } => {
             let more = more.iter().map(|(name, value)| (*name, value.as_str()));
@@ -131,8 +140,18 @@ fn run(action: &Action, more: &[(&'static str, String)]) -> Result<Outcome> {
             debian::install(packages)?;
             Ok(Outcome::of_check(true))
         }
+        Action::BeginKubernetes => {
+            // Two that install packages at once get in each other's way.
+            tallyman_cluster::install_packages()?;
+            *kubernetes = Some(std::thread::spawn(tallyman_cluster::install));
+            Ok(Outcome::of_check(true))
+        }
         Action::InstallKubernetes => {
-            tallyman_cluster::install()?;
+            match kubernetes.take().map(JoinHandle::join) {
+                Some(Ok(built)) => built?,
+                // It panicked, or was never begun.
+                Some(Err(_)) | None => tallyman_cluster::install()?,
+            }
             Ok(Outcome::of_check(true))
         }
         Action::Tidy => tidy::check(".".as_ref()).map(Outcome::of_check),

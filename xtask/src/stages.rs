@@ -26,8 +26,11 @@ const TEST_WORKSPACE: &[&str] = &["test", "--workspace", "--no-fail-fast"];
 /// All but those whose tests run in release.
 #[rustfmt::skip]
 const TEST_LIBRARIES: &[&str] = &[
-    "test", "--workspace", "--exclude", "tallyman", "--exclude", "tallyman-e2e", "--no-fail-fast", "--", "--include-ignored",
+    "test", "--workspace", "--exclude", "tallyman", "--exclude", "tallyman-e2e", "--exclude", "tallyman-cluster", "--no-fail-fast",
+    "--", "--include-ignored",
 ];
+/// Most of them start a cluster of their own.
+const TEST_CLUSTER: &[&str] = &["test", "-p", "tallyman-cluster", "--no-fail-fast", "--", "--include-ignored"];
 /// What must hold on one node and on three.
 #[rustfmt::skip]
 const TEST_CASSANDRA: &[&str] = &[
@@ -130,12 +133,14 @@ pub const FULL: &[Stage] = &[
     DOC_STAGE,
     DENY_STAGE,
     Stage { name: "servers", action: Action::Install(PACKAGES), servers: None },
-    Stage { name: "Kubernetes", action: Action::InstallKubernetes, servers: None },
+    Stage { name: "Kubernetes, begun", action: Action::BeginKubernetes, servers: None },
     on(nodes(1), cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)])),
     on(nodes(3), cargo("three Cassandra nodes", TEST_CASSANDRA)),
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
     on(nodes(1), cargo("end to end, binary", TEST_BINARY)),
     cargo("end to end, servers", TEST_END_TO_END),
+    Stage { name: "Kubernetes, built", action: Action::InstallKubernetes, servers: None },
+    cargo("cluster", TEST_CLUSTER),
     cargo("control plane", TEST_CONTROL_PLANE),
     cargo("control plane, at scale", TEST_CONTROL_PLANE_AT_SCALE),
     // The other Kubernetes: what may differ between them shows here, too.
