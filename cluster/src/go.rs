@@ -29,6 +29,13 @@ const UNZIP: Package = Package { name: "unzip", sign: "unzip" };
 pub(crate) enum Source<'a> {
     /// Files of a module, by name. It has its `go.sum`, so that every build is of the same code.
     Module(&'a [(&'a str, &'a str)]),
+    /// A package that a module of ours requires, at the versions and sums that the module has.
+    Dependency {
+        /// `go.mod` and `go.sum`.
+        module: &'a [(&'a str, &'a str)],
+        /// The package's path.
+        package: &'a str,
+    },
     /// A folder that is a module of its own.
     Folder(&'a Path),
     /// A package of somebody else's module, `path@version`.
@@ -44,7 +51,7 @@ pub(crate) fn build(program: &str, source: &Source<'_>, settings: &str, bin: &Pa
     let flags = ["-v", "-trimpath", "-buildvcs=false", "-ldflags", &format!("-s -w {settings}")].map(str::to_owned);
     fs::create_dir_all(bin).map_err(Error::file(bin))?;
     match source {
-        Source::Module(files) => {
+        Source::Module(files) | Source::Dependency { module: files, .. } => {
             let folder = bin.with_file_name("source");
             fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
             for (name, text) in *files {
@@ -52,6 +59,9 @@ pub(crate) fn build(program: &str, source: &Source<'_>, settings: &str, bin: &Pa
                 fs::write(&path, text).map_err(Error::file(&path))?;
             }
             command.arg("build").args(flags).arg("-mod=readonly").arg("-o").arg(bin.join(program)).current_dir(&folder);
+            if let Source::Dependency { package, .. } = source {
+                command.arg(package);
+            }
         }
         Source::Folder(folder) => {
             command.arg("build").args(flags).arg("-mod=readonly").arg("-o").arg(bin.join(program)).current_dir(folder);

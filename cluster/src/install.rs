@@ -34,11 +34,11 @@ const APPLETS: [&str; 7] =
 
 const MAIN: (&str, &str) = ("main.go", include_str!("../go/kubernetes/main.go"));
 const CERTIFICATES: (&str, &str) = ("certificates.go", include_str!("../go/kubernetes/certificates.go"));
-const JUDGE: [(&str, &str); 3] = [
-    ("main.go", include_str!("../go/judge/main.go")),
-    ("go.mod", include_str!("../go/judge/go.mod")),
-    ("go.sum", include_str!("../go/judge/go.sum")),
-];
+const JUDGE: [(&str, &str); 3] = [("main.go", include_str!("../go/judge/main.go")), ARGO_MODULE, ARGO_SUMS];
+/// The versions of Argo CD and its engine. Shared, so that the engine is judged by what it is of, and compiled once.
+const ARGO_MODULE: (&str, &str) = ("go.mod", include_str!("../go/judge/go.mod"));
+const ARGO_SUMS: (&str, &str) = ("go.sum", include_str!("../go/judge/go.sum"));
+const GITOPS_AGENT: &str = "github.com/argoproj/gitops-engine/agent";
 
 const COREDNS: [(&str, &str); 3] = [
     ("main.go", include_str!("../go/coredns/main.go")),
@@ -101,6 +101,18 @@ pub(crate) fn judge() -> Result<PathBuf> {
     Ok(folder.join("judge"))
 }
 
+/// The program `gitops`: Argo CD's engine, which keeps a cluster as a Git clone says. Builds it where that is not done yet.
+///
+/// # Errors
+/// Whatever keeps it from being built.
+pub fn gitops_agent() -> Result<PathBuf> {
+    let module = [ARGO_MODULE, ARGO_SUMS];
+    let name = format!("gitops-agent-{:016x}", digest(&[&module[..], &[("package", GITOPS_AGENT)]].concat()));
+    let what = "building Argo CD's engine, once (about 2 minutes; seconds where its judge is built)";
+    let source = Source::Dependency { module: &module, package: GITOPS_AGENT };
+    Ok(built(&name, "gitops", &source, "", what, &[])?.join("gitops"))
+}
+
 /// Gets all that tests of clusters need, so that none of them waits for it.
 ///
 /// # Errors
@@ -113,6 +125,7 @@ pub fn install() -> Result<()> {
     node()?;
     helm()?;
     judge()?;
+    gitops_agent()?;
     Ok(())
 }
 

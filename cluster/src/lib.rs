@@ -3,8 +3,8 @@
 //!
 //! A cluster has a [`Place`]: a folder for its state and data, and a loopback address. Clusters in places with different folders
 //! and addresses run side by side. [`Cluster::up`] leaves one running behind the caller's end; [`Cluster::start`] ends it with its
-//! value, which is what tests want. [`StandinKubelet`] does for pods what a node would report, and [`Judge`] says what others take
-//! an object's health for.
+//! value, which is what tests want. [`StandinKubelet`] does for pods what a node would report, [`Judge`] says what others take
+//! an object's health for, and [`gitops_agent`] keeps a cluster as a Git repository says.
 
 mod audit;
 mod cluster;
@@ -30,7 +30,7 @@ pub use self::audit::{AuditLog, Event, Mark};
 pub use self::cluster::{Cluster, Up, load_images};
 pub use self::error::{Error, Result};
 pub use self::go::go_program;
-pub use self::install::{bin_folders, helm, install};
+pub use self::install::{bin_folders, gitops_agent, helm, install};
 pub use self::judge::{Judge, Verdict};
 pub use self::options::{Place, Shape, Version};
 pub use self::part::Part;

@@ -13,6 +13,7 @@ pub mod convergence;
 pub mod daemon;
 pub mod faketime;
 pub mod flights;
+pub mod gitops;
 pub mod lateness;
 pub mod ledger;
 pub mod load;

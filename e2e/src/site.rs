@@ -6,6 +6,7 @@
 
 mod area;
 mod forward;
+mod history;
 mod install;
 mod previous;
 mod report;
@@ -13,7 +14,7 @@ mod report;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use self::area::{Area, condition};
 pub use self::forward::Forward;
+pub use self::history::{History, version};
 pub use self::install::{CASSANDRA_NAMESPACE, SYSTEM, images};
 pub use self::previous::Previous;
 use crate::{PATIENCE, now};
@@ -91,6 +93,15 @@ impl Site {
         area
     }
 
+    /// Has all that is in an area go; nobody waits for it. CounterNamespaces go before what they are looked after with.
+    pub async fn close(&self, area: &str) {
+        let counter_namespaces = self.api("CounterNamespace", Some(area));
+        let all = counter_namespaces.delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+        // A scenario that ran to its end may have removed what it needed itself.
+        let namespace = self.api("Namespace", None).delete(area, &DeleteParams::default()).await;
+        let _ = (all, namespace);
+    }
+
     /// What is in a Kubernetes namespace that a scenario does not own.
     pub fn existing(&self, name: &str) -> Area<'_> {
         Area { site: self, name: name.to_owned() }
@@ -110,11 +121,19 @@ impl Site {
         .await;
     }
 
+    /// What the class `default` says.
+    pub async fn find_class(&self) -> Value {
+        let class = self.api("CounterClass", None).get("default").await.unwrap();
+        class.data["spec"].clone()
+    }
+
     /// Objects of a kind, in a Kubernetes namespace or outside of all.
     pub(crate) fn api(&self, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         let (group, version) = match kind {
             "StatefulSet" | "Deployment" => ("apps", "v1"),
             "Job" => ("batch", "v1"),
+            "NetworkPolicy" => ("networking.k8s.io", "v1"),
+            "PodDisruptionBudget" => ("policy", "v1"),
             "CounterNamespace" | "CounterClass" => ("tallyman.dev", "v1alpha1"),
             _ => ("", "v1"),
         };

@@ -19,10 +19,10 @@ use crate::tables::slices::Slice;
 const PYTHON: &str = "/usr/bin/python3";
 const DRIVER: Package =
     Package { name: "python3-cassandra", sign: "/usr/lib/python3/dist-packages/cassandra/cluster.py" };
-const TRIED: &str = include_str!("tables/tried.py");
-const EVENTS: &str = include_str!("tables/events.py");
-const ROWS: &str = include_str!("tables/rows.py");
-const RUN: &str = include_str!("tables/run.py");
+const TRIED: &str = concat!(include_str!("tables/connect.py"), include_str!("tables/tried.py"));
+const EVENTS: &str = concat!(include_str!("tables/connect.py"), include_str!("tables/events.py"));
+const ROWS: &str = concat!(include_str!("tables/connect.py"), include_str!("tables/rows.py"));
+const RUN: &str = concat!(include_str!("tables/connect.py"), include_str!("tables/run.py"));
 
 /// A keyspace, and how to reach it.
 #[derive(Debug, Clone)]

@@ -39,11 +39,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use self::apply::{Memory, Mode};
+use self::apply::{Memory, Mode, Rollout};
 use self::classes::Classes;
 use self::dereference::Dereferenced;
 use self::error::{Error, full_name};
-use self::owned::Kind;
 pub use self::scope::Scope;
 use self::status::{Observed, Provisioned};
 use self::validate::{Refused, Valid};
@@ -428,7 +427,15 @@ async fn build_and_apply(
     // one that they have stays as it is: another's counts might be in the dataset, the rows of an earlier namespace of this name might
     // still be going, or the class might lead to another Cassandra by now.
     let may_count = matches!(schema, None | Some(SchemaState::Ready(_)));
-    let is_held = |object: &build::Object| !may_count && Kind::of(object) == Kind::ConfigMap;
+    // Nor does a new one's rollup start before: without a document it has nothing to do, and the kubelet would bring it one only when it
+    // looks again, after a minute or more.
+    let rollup_name = names::rollup(&name);
+    let is_new = !build::was_provisioned(namespace);
+    let is_held = |object: &build::Object| match object {
+        build::Object::ConfigMap(_) => !may_count,
+        build::Object::StatefulSet(set) => !may_count && is_new && set.metadata.name.as_ref() == Some(&rollup_name),
+        _ => false,
+    };
     let applied = apply::apply(context, &scope.owned, namespace, &built.objects, is_held, mode).await?;
     let rollout = |name: String| applied.rollouts.get(&name).copied().unwrap_or_default();
     let mut updates = chosen.updates;
@@ -439,7 +446,11 @@ async fn build_and_apply(
     observed.provisioned = Some(Provisioned {
         plan: plan.status(),
         schema,
-        rollup: is_durable.then(|| rollout(names::rollup(&name))),
+        rollup: plan.rollup.as_ref().filter(|_| is_durable).map(|planned| {
+            // One that is not there yet is waited for.
+            let none = Rollout { wanted: planned.replicas.value, ..Rollout::default() };
+            applied.rollouts.get(&rollup_name).copied().unwrap_or(none)
+        }),
         cache: cache.map(|replica| rollout(names::cache_replica(&name, replica))).collect(),
         endpoints: endpoints(&built.configuration),
         images: ImagesStatus {
@@ -460,8 +471,7 @@ async fn build_and_apply(
 fn schema(context: &Context, namespace: &CounterNamespace, built: &Built) -> Option<SchemaState> {
     let wanted = built.schema.clone()?;
     let key = DatasetKey { class: wanted.dataset.cluster.clone(), dataset: wanted.dataset.keyspace.clone() };
-    let was_provisioned = namespace.status.as_ref().is_some_and(|status| status.slices.is_some());
-    if namespace.spec.paused && !was_provisioned {
+    if namespace.spec.paused && !build::was_provisioned(namespace) {
         return Some(context.keeper.known(&key));
     }
     Some(context.keeper.want(&key, wanted, &built.configuration.namespace))

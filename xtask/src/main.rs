@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod demo;
 mod deny;
 mod generated;
 mod images;
@@ -72,6 +73,13 @@ enum Chore {
     /// Build the images of operator, sidecar, rollup server and CLI without a container engine: a docker-archive each, which `docker load`,
     /// `podman load` and `ctr images import` take. The same sources and toolchain make the same bytes.
     Images(images::Options),
+    /// Start the whole system and show it count: a Kubernetes of one node, Cassandra, the operator by its Helm chart, and the applications of
+    /// examples/, whose counts are shown as they rise.
+    ///
+    /// All of it is on this machine and needs root, as `cargo xtask cluster` does, and about 3 GiB of memory. What is missing is built on first use, in
+    /// about 20 minutes. Ctrl-C ends the display alone: the demo runs until `cargo xtask cluster down`, and where it runs already, this goes on
+    /// with it. Pods that run keep the program that they were started with.
+    Demo(demo::Options),
     /// Render what is generated: the CRDs, their chart and reference from the types, the charts' READMEs and the kustomize base from the charts.
     Generate {
         /// Change nothing; fail where a file is not current.
@@ -108,6 +116,7 @@ fn run(chore: Chore) -> Result<bool> {
         }
         Chore::Bench { scenario, json, rest } => bench::run(scenario, json, rest),
         Chore::Cluster(command) => cluster::run(command),
+        Chore::Demo(options) => demo::run(&options),
         Chore::Servers(command) => servers::run(command),
         Chore::Generate { check } => {
             let arguments = if check { stages::GENERATE_CHECK } else { stages::GENERATE };

@@ -53,11 +53,10 @@ const TEST_CONTROL_PLANE_AT_SCALE: &[&str] = &[
     "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--test", "operator", "--", "--include-ignored",
     "--nocapture", "--test-threads", "1", "quiet::", "scale::",
 ];
-/// What may differ between versions of Kubernetes.
+/// Pods on a node.
 #[rustfmt::skip]
-const TEST_OTHER_KUBERNETES: &[&str] = &[
-    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--test", "operator", "--", "--include-ignored",
-    "--test-threads", "4", "first", "manifests", "lifecycle", "deletion",
+const TEST_SITE: &[&str] = &[
+    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--test", "site", "--", "--include-ignored", "--nocapture",
 ];
 const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
 /// What takes its time: many seeds, and a million counters.
@@ -139,5 +138,6 @@ pub const FULL: &[Stage] = &[
     cargo("end to end, servers", TEST_END_TO_END),
     cargo("control plane", TEST_CONTROL_PLANE),
     cargo("control plane, at scale", TEST_CONTROL_PLANE_AT_SCALE),
-    cargo_with("control plane, 1.36", TEST_OTHER_KUBERNETES, &[("TALLYMAN_KUBERNETES", "1.36")]),
+    // The other Kubernetes: what may differ between them shows here, too.
+    cargo_with("whole site, 1.36", TEST_SITE, &[("TALLYMAN_KUBERNETES", "1.36")]),
 ];

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{
+    Api, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
+};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -29,20 +31,33 @@ impl Area<'_> {
         self.site.apply(object).await;
     }
 
-    /// Applies a CounterNamespace.
-    pub async fn declare(&self, name: &str, spec: Value) {
+    /// Applies a CounterNamespace. Its counts go with it where the spec does not say otherwise: another run may use this cluster.
+    pub async fn declare(&self, name: &str, mut spec: Value) {
+        if spec["deletionPolicy"].is_null() {
+            spec["deletionPolicy"] = json!("Delete");
+        }
         let metadata = json!({"name": name});
         let object = json!({"apiVersion": "tallyman.dev/v1alpha1", "kind": "CounterNamespace", "metadata": metadata, "spec": spec});
         self.apply(object).await;
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub(super) fn api(&self, kind: &str) -> Api<DynamicObject> {
         self.site.api(kind, Some(&self.name))
     }
 
     /// Pods.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.site.client.clone(), &self.name)
+    }
+
+    /// Creates an object, or says why the API server refuses it.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn try_create(&self, object: Value) -> Result<(), String> {
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let api = self.api(&object.types.as_ref().unwrap().kind);
+        api.create(&PostParams::default(), &object).await.map(drop).map_err(|error| error.to_string())
     }
 
     /// An object, if it is there.

@@ -52,7 +52,12 @@ impl Site {
         self.apply(json!({"apiVersion": "tallyman.dev/v1alpha1", "kind": "CounterClass", "metadata": {"name": "default"}, "spec": {
             "default": true,
             "cassandra": {"contactPoints": [format!("cassandra.{CASSANDRA_NAMESPACE}.svc:9042")], "localDatacenter": "dc1",
-                "replication": {"dc1": 1}, "adminCredentialsSecretName": "cassandra-admin"}}}))
+                "replication": {"dc1": 1}, "adminCredentialsSecretName": "cassandra-admin"},
+            // Little is set aside, so that the pods of all scenarios find a place on one node.
+            "defaults": {
+                "rollupResources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+                "cacheResources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}},
+                "sidecarResources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}}}}))
             .await;
         self.existing(CASSANDRA_NAMESPACE).wait_for_rollout("StatefulSet", "cassandra").await;
         self.existing(SYSTEM).wait_for_rollout("Deployment", "tallyman-operator").await;

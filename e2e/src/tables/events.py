@@ -3,22 +3,10 @@
 import collections, json, sys
 
 from cassandra import ConsistencyLevel
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import Cluster
-from cassandra.policies import AddressTranslator
 from cassandra.query import SimpleStatement
 
 points, keyspace, namespace, *user = sys.argv[1:]
-points = [point.rsplit(":", 1) for point in points.split(",")]
-options = {"auth_provider": PlainTextAuthProvider(*user)} if user else {}
-if len(points) == 1:
-    # One node may be reached by a forwarded port alone, whatever address it goes by.
-    class Here(AddressTranslator):
-        def translate(self, address):
-            return points[0][0]
-
-    options["address_translator"] = Here()
-cluster = Cluster([host for host, _ in points], port=int(points[0][1]), protocol_version=4, connect_timeout=60, control_connection_timeout=60, **options)
+cluster = connect(points, *user)
 session = cluster.connect()
 session.default_timeout = 60
 

@@ -3,20 +3,10 @@
 import json
 import sys
 
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import Cluster
 from cassandra.query import dict_factory
 
 contact_points, _, username, password, *statements = sys.argv[1:]
-hosts = [point.rsplit(":", 1) for point in contact_points.split(",")]
-cluster = Cluster(
-    [host for host, _ in hosts],
-    port=int(hosts[0][1]),
-    auth_provider=PlainTextAuthProvider(username, password),
-    protocol_version=4,
-    connect_timeout=60,
-    control_connection_timeout=60,
-)
+cluster = connect(contact_points, username, password)
 session = cluster.connect()
 session.row_factory = dict_factory
 answers = []

@@ -3,16 +3,8 @@
 import json
 import sys
 
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import Cluster
-
 contact_points, _, username, password, *statements = sys.argv[1:]
-hosts = [point.rsplit(":", 1) for point in contact_points.split(",")]
-cluster = Cluster(
-    [host for host, _ in hosts],
-    port=int(hosts[0][1]),
-    auth_provider=PlainTextAuthProvider(username, password),
-)
+cluster = connect(contact_points, username, password)
 session = cluster.connect()
 ends = []
 for statement in statements:

@@ -5,6 +5,8 @@ use tallyman_e2e::site::{Area, Forward};
 
 /// The image with `tallyman` in it, and nothing else.
 pub const TALLYMAN: &str = concat!("ghcr.io/tallyman/tallyman:", env!("CARGO_PKG_VERSION"));
+/// The example application in Go.
+const COUNTING: &str = concat!("ghcr.io/tallyman/example-go:", env!("CARGO_PKG_VERSION"));
 const BUSYBOX: &str = "busybox:1.37";
 
 /// A pod's metadata that ask for a sidecar.
@@ -23,6 +25,25 @@ pub fn pod_security() -> Value {
 /// What it asks of a container.
 pub fn container_security() -> Value {
     json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+}
+
+/// A Deployment of pods that each add 1 to the counter `total`, over and over, and say so; tokens make each add count once. Ready when
+/// this returns.
+pub async fn counting(area: &Area<'_>, counter_namespace: &str, replicas: u32) {
+    let variable = |name: &str, value: &str| json!({"name": name, "value": value});
+    let container = json!({"name": "main", "image": COUNTING, "securityContext": container_security(), "env": [
+        variable("COUNTER_NAMESPACE", counter_namespace), variable("COUNTER_NAME", "total"), variable("INTERVAL", "0.05"),
+    ]});
+    area.apply(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "counting"}, "spec": {
+        "replicas": replicas,
+        "selector": {"matchLabels": {"app": "counting"}},
+        "template": {
+            "metadata": metadata("counting", counter_namespace),
+            "spec": {"securityContext": pod_security(), "terminationGracePeriodSeconds": 60, "containers": [container]},
+        },
+    }}))
+    .await;
+    area.wait_for_rollout("Deployment", "counting").await;
 }
 
 /// A Deployment of one pod with a sidecar, through which a scenario reads counters; ready when this returns.

@@ -6,7 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a scenario fails")]
 
 mod application;
+mod changes;
+mod deletion;
+mod examples;
+mod faults;
 mod flights;
+mod footprint;
+mod gitops;
+mod isolation;
+mod restart;
+mod tally;
 mod upgrade;
 
 use std::panic::AssertUnwindSafe;
@@ -44,6 +53,17 @@ macro_rules! scenarios {
 
 const SCENARIOS: &[Scenario] = scenarios![
     "flights": flights::pods_count_flights_into_counters_of_all_three_types,
+    "restart": restart::no_add_is_lost_or_doubled_when_an_application_is_rolled,
+    "changes": changes::rollup_servers_and_settings_change_while_an_application_counts,
+    "pods-gone": faults::counts_are_right_after_pods_of_cache_and_rollup_are_deleted,
+    "stores-gone": faults::counts_are_right_after_cassandra_restarts_and_the_operator_was_away,
+    "isolation-a": isolation::nobody_reaches_the_counters_of_another_namespace,
+    "images": footprint::images_are_small_and_have_neither_shell_nor_package_manager,
+    "footprint": footprint::a_sidecar_at_rest_takes_little_memory,
+    "pod-start": footprint::how_much_later_a_pod_is_ready_for_its_sidecar,
+    "shop": examples::the_development_overlay_counts_in_three_languages,
+    "deletion": deletion::counts_outlive_their_declaration_unless_it_says_otherwise,
+    "gitops": gitops::argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told_right,
     "upgrade": upgrade::an_upgrade_restarts_the_operator_alone_until_it_is_asked_for_more_and_no_add_is_lost,
 ];
 
@@ -67,6 +87,7 @@ impl Stage {
                 eprintln!("{}: what matters of the cluster:\n{}", scenario.name, site.report(scenario.area).await);
                 return Err("see above".into());
             }
+            site.close(scenario.area).await;
             Ok(())
         })
     }
