@@ -3,8 +3,8 @@
 //!
 //! The resource types are this commit's throughout: docs/upgrade.md has them upgraded first, and go back last.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::process::Command;
 use std::sync::Arc;
@@ -45,25 +45,10 @@ fn helm(site: &Site, arguments: &[&str]) -> Command {
     command
 }
 
-/// Pods that are replaced one after the other: at no time are there fewer than `least` that were ready once and are not ending.
-struct Succession {
-    least: usize,
-    settled: RefCell<BTreeSet<String>>,
-}
-
-impl Succession {
-    fn of(least: usize) -> Self {
-        Self { least, settled: RefCell::default() }
-    }
-
-    fn check(&self, pods: &[Value]) {
-        let mut settled = self.settled.borrow_mut();
-        let uid = |pod: &Value| text_of(&pod["metadata"]["uid"]);
-        settled.extend(pods.iter().filter(|pod| is_ready(pod)).map(uid));
-        let living = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let up = living.filter(|pod| settled.contains(&uid(pod))).count();
-        assert!(up >= self.least, "{up} pods are up, of at least {}: {}", self.least, states(pods));
-    }
+/// Pods that are replaced one after the other: so many are not ending.
+fn are_living(pods: &[Value], range: RangeInclusive<usize>) {
+    let living = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).count();
+    assert!(range.contains(&living), "{living} pods, where {range:?} are to be there: {}", states(pods));
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -95,10 +80,9 @@ async fn replace_operators(area: &Area<'_>, mut helm: Command, image: &str) {
     let system = area.site.existing(SYSTEM);
     let deployment = system.get("Deployment", "tallyman-operator").await.unwrap();
     let replicas = usize::try_from(deployment["spec"]["replicas"].as_u64().unwrap()).unwrap();
-    let succession = Succession::of(replicas);
     let helm = tokio::task::spawn_blocking(move || printed(&mut helm));
     succeeded(&system, OPERATORS, replicas, image, async |pods| {
-        succession.check(pods);
+        are_living(pods, replicas..=replicas + 1);
         webhook_answers(area).await;
     })
     .await;
@@ -286,9 +270,8 @@ async fn play(area: &Area<'_>, previous: &Previous) {
 
     let of_application = area.uids(APPLICATION).await;
     let servers = area.list("Pod", ROLLUP_SERVERS).await.len();
-    let succession = Succession::of(servers - 1);
     follow_release(area, json!("true")).await;
-    succeeded(area, ROLLUP_SERVERS, servers, &rollup, async |pods| succession.check(pods)).await;
+    succeeded(area, ROLLUP_SERVERS, servers, &rollup, async |pods| are_living(pods, servers - 1..=servers)).await;
     let told = area.wait_for_condition("plays", "ImagesCurrent", "True").await;
     assert_eq!(told["reason"], "Current", "{told}");
     area.wait_until_ready("plays").await;
