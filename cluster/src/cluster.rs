@@ -353,7 +353,7 @@ impl Cluster {
             Health::Http(address, path, sign) => readiness::ask(address, path, sign),
             Health::Https(address, path) => {
                 let server = format!("https://{address}");
-                self.kubectl(&["--server", &server, "get", "--raw", path]).map_err(text)?;
+                self.kubectl(&["--request-timeout=5s", "--server", &server, "get", "--raw", path]).map_err(text)?;
                 if part == Part::ControllerManager {
                     // Without it no pod can be created; it is the work of a controller.
                     self.kubectl(&["get", "serviceaccount", "default", "--namespace", "default"]).map_err(text)?;

@@ -186,6 +186,7 @@ fn flags(part: Part, place: &Place, shape: &Shape) -> Vec<(&'static str, String)
             ("hostname-override", node::NAME.to_owned()),
             ("proxy-mode", "iptables".to_owned()),
             ("conntrack-max-per-core", "0".to_owned()),
+            ("oom-score-adj", "0".to_owned()),
             ("bind-address", address),
             ("healthz-bind-address", at(place, PROXY_HEALTH_PORT).to_string()),
         ],

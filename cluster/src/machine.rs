@@ -4,11 +4,13 @@
 //! The machine is connected with ours by a pair of virtual interfaces, and with nothing else: its default route leads to our end,
 //! and we answer there for one address only.
 
+use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use tallyman_servers::process::run;
+use tallyman_servers::process::{now, run};
 use tallyman_servers::{Pid, debian};
 
 use crate::error::{Error, Result};
@@ -18,6 +20,20 @@ use crate::options::Place;
 pub(crate) const NODES: [u8; 3] = [192, 0, 2];
 /// Where programs keep things outside the folder of a place: each machine has its own, in memory.
 pub(crate) const OWN_FOLDERS: [&str; 4] = ["/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet"];
+/// What runs as the first process.
+const FIRST_PROCESS: &str = "tini";
+/// How long the system may take to make namespaces.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(5);
+/// What a kubelet sets of the kernel that no namespace has for itself, and what it sets it to (`pkg/kubelet/cm` of Kubernetes).
+const KERNEL_SETTINGS: [(&str, u32); 6] = [
+    ("vm/overcommit_memory", 1),
+    ("vm/panic_on_oom", 0),
+    ("kernel/panic", 10),
+    ("kernel/panic_on_oops", 1),
+    ("kernel/keys/root_maxkeys", 1_000_000),
+    ("kernel/keys/root_maxbytes", 25_000_000),
+];
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// A machine's name for its end of the pair.
 const INSIDE: &str = "eth0";
@@ -27,7 +43,7 @@ pub(crate) fn command() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
     // A first process has to take note of the ends of those that lost their parent.
-    command.args(["tini", "--", "sleep", "infinity"]);
+    command.args([FIRST_PROCESS, "--", "sleep", "infinity"]);
     command
 }
 
@@ -76,12 +92,16 @@ pub(crate) fn inside(machine: Pid, entry: Entry, command: &Command) -> Command {
 
 /// Gives a new machine folders of its own and its connection with ours, and the further addresses that are to be its own.
 pub(crate) fn prepare(machine: Pid, place: &Place, more: &[Ipv4Addr]) -> Result<()> {
+    ensure_begun(machine)?;
+    // What is mounted from here on stays in here, whatever this system does by default.
+    within(machine, Entry::Everything, "mount", &["--make-rprivate", "/"])?;
     let (node, peer, outside) = (place.address.to_string(), peer(place.address).to_string(), interface(place.address));
     for folder in OWN_FOLDERS {
         // What something is to be mounted on has to be there, and stays, empty.
         std::fs::create_dir_all(folder).map_err(Error::file(folder.as_ref()))?;
         within(machine, Entry::Everything, "mount", &["-t", "tmpfs", "tmpfs", folder])?;
     }
+    keep_kernel_settings(machine)?;
     let network = format!("/proc/{}/ns/net", machine.pid);
     let mut pair = ip(&["link", "add", &outside, "type", "veth", "peer", "name", INSIDE, "netns", &network]);
     run(&format!("connecting the network of {node} (does another cluster with this address run?)"), &mut pair)?;
@@ -114,6 +134,32 @@ pub(crate) fn remove_cgroups() {
             let _ = std::fs::remove_dir(container);
         }
     }
+}
+
+/// Waits until the machine's first process is itself: until then, its namespaces are being made.
+fn ensure_begun(machine: Pid) -> Result<()> {
+    let path = PathBuf::from(format!("/proc/{}/comm", machine.pid));
+    let deadline = now() + PATIENCE;
+    loop {
+        let name = std::fs::read_to_string(&path).map_err(Error::file(&path))?;
+        if name.trim() == FIRST_PROCESS && machine.is_alive() {
+            return Ok(());
+        }
+        if now() >= deadline {
+            return Err(Error::file(&path)(std::io::ErrorKind::TimedOut.into()));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Kubelets change settings of the whole kernel that are not as they want them. Ours sees them as wanted, in files of the machine's own.
+fn keep_kernel_settings(machine: Pid) -> Result<()> {
+    let mut script = "set -e; mkdir /run/kernel".to_owned();
+    for (setting, wanted) in KERNEL_SETTINGS {
+        let own = format!("/run/kernel/{}", setting.replace('/', "."));
+        let _ = write!(script, "; echo {wanted} > {own}; mount --bind {own} /proc/sys/{setting}");
+    }
+    within(machine, Entry::Everything, "sh", &["-c", &script])
 }
 
 fn within(machine: Pid, entry: Entry, program: &str, arguments: &[&str]) -> Result<()> {

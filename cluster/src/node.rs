@@ -85,6 +85,8 @@ state = "/run/containerd"
 oom_score = 0
 [grpc]
 address = {socket}
+[plugins."io.containerd.internal.v1.opt"]
+path = {opt}
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE_IMAGE}"
 # Negative ones are not for everybody to give, not even for root in a container.
@@ -94,6 +96,7 @@ bin_dir = "{NETWORK_PLUGINS}"
 conf_dir = {network}
 "#,
             root = quoted(self.0.join("containerd")),
+            opt = quoted(self.0.join("containerd-opt")),
             socket = quoted(self.containerd_socket()),
             network = quoted(self.network_config()),
         )
@@ -130,6 +133,9 @@ conf_dir = {network}
             },
             "evictionPressureTransitionPeriod": "10s",
             "imageGCHighThresholdPercent": 100,
+            "volumePluginDir": self.0.join("volume-plugins"),
+            // By default, whatever else runs on this machine would go first where memory is short.
+            "oomScoreAdj": 0,
             "maxPods": 200,
             // By default a burst of pods takes its status seconds to report.
             "kubeAPIQPS": 100,

@@ -59,11 +59,18 @@ fn is_running(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
+/// What a kubelet would change of the kernel for all of this machine.
+fn kernel_settings() -> Vec<String> {
+    let settings = ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"];
+    settings.map(|name| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap()).into()
+}
+
 #[test]
 #[ignore = "builds and starts Kubernetes, as root: cargo xtask test"]
 fn pods_run_whatever_part_is_killed_and_all_of_it_goes_with_its_machine() {
     let folder = tempfile::tempdir().unwrap();
     let place = place(&folder, 20);
+    let settings = kernel_settings();
     let mut cluster = Cluster::start(&place, &shape()).unwrap();
     assert!(status(&place).unwrap().to_string().contains("one node"));
     run_pods(&cluster);
@@ -77,6 +84,7 @@ fn pods_run_whatever_part_is_killed_and_all_of_it_goes_with_its_machine() {
     let refused = load_images(&place, &[folder.path().join("nothing.tar")]).unwrap_err().to_string();
     assert!(refused.contains("nothing.tar"), "{refused}");
 
+    assert_eq!(kernel_settings(), settings);
     let inside = below(cluster.process(Part::Machine).pid);
     assert!(inside.len() >= 4, "containerd's, two pods', and more: {inside:?}");
     drop(cluster);

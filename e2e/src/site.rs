@@ -52,14 +52,18 @@ pub struct Site {
 
 impl Site {
     /// A cluster in which nothing is installed yet.
-    pub async fn open() -> Self {
+    /// `is_whole`: all scenarios will be played, and what they need is built first.
+    pub async fn open(is_whole: bool) -> Self {
         let (cluster, kubeconfig) = match std::env::var_os(KUBECONFIG).filter(|path| !path.is_empty()) {
             Some(path) => (None, PathBuf::from(path)),
             None => {
                 let version = std::env::var(VERSION).map_or_else(|_| Version::default(), |text| text.parse().unwrap());
                 let place = Place::of_node("e2e-site", NODE).unwrap();
-                // Built before anything waits for anything.
+                // Built before anything waits for anything: the scenarios would have to share the machine with the compiler.
                 let images = images();
+                if is_whole {
+                    drop(Previous::built());
+                }
                 let cluster = Cluster::start(&place, &Shape::with_node(version)).unwrap();
                 cluster.load_images(&images).unwrap();
                 let kubeconfig = cluster.kubeconfig();
@@ -142,6 +146,11 @@ impl Site {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         }
+    }
+
+    /// What the API server answers, also where a busy machine keeps it from answering at first.
+    pub(crate) async fn answered<T>(&self, ask: impl AsyncFn() -> kube::Result<T>) -> T {
+        self.wait_for("an answer of the API server", async || ask().await.map_err(|error| error.to_string())).await
     }
 
     /// Waits until it is so; until then `look` says what it sees instead.

@@ -62,7 +62,7 @@ impl Area<'_> {
 
     /// An object, if it is there.
     pub async fn find(&self, kind: &str, name: &str) -> Option<Value> {
-        let found = self.api(kind).get_opt(name).await.unwrap();
+        let found = self.site.answered(async || self.api(kind).get_opt(name).await).await;
         found.map(|object| serde_json::to_value(object).unwrap())
     }
 
@@ -73,7 +73,8 @@ impl Area<'_> {
 
     /// Objects with these labels, `name=value`; all when empty.
     pub async fn list(&self, kind: &str, labels: &str) -> Vec<Value> {
-        let list = self.api(kind).list(&ListParams::default().labels(labels)).await.unwrap();
+        let parameters = ListParams::default().labels(labels);
+        let list = self.site.answered(async || self.api(kind).list(&parameters).await).await;
         list.items.into_iter().map(|object| serde_json::to_value(object).unwrap()).collect()
     }
 

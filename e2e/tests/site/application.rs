@@ -1,5 +1,7 @@
 //! Applications of scenarios: what an app team would write.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tallyman_e2e::site::{Area, Forward};
 
@@ -46,7 +48,8 @@ pub async fn counting(area: &Area<'_>, counter_namespace: &str, replicas: u32) {
     area.wait_for_rollout("Deployment", "counting").await;
 }
 
-/// A Deployment of one pod with a sidecar, through which a scenario reads counters; ready when this returns.
+/// A Deployment of one pod with a sidecar, through which a scenario reads counters. When this returns, it answers for all of them: a pod
+/// is ready before its sidecar has reached the stores.
 pub async fn reader(area: &Area<'_>, counter_namespaces: &str) -> Forward {
     let container = json!({"name": "main", "image": BUSYBOX, "command": ["sleep", "100000"], "securityContext": container_security()});
     area.apply(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "reader"}, "spec": {
@@ -58,5 +61,13 @@ pub async fn reader(area: &Area<'_>, counter_namespaces: &str) -> Forward {
     }}))
     .await;
     area.wait_for_rollout("Deployment", "reader").await;
-    area.counters_of(&area.ready_pods("app=reader").await[0]).await
+    let forward = area.counters_of(&area.ready_pods("app=reader").await[0]).await;
+    for name in counter_namespaces.split(',') {
+        area.wait_for(&format!("a sidecar to serve {name}"), async || {
+            let answer = forward.client().get(name, "nobody-adds-to-this", Some(Duration::ZERO)).await;
+            answer.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+    forward
 }

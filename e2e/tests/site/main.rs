@@ -72,12 +72,14 @@ struct Stage {
     runtime: Runtime,
     site: OnceCell<Site>,
     installed: OnceCell<()>,
+    /// Whether all scenarios are played.
+    is_whole: bool,
 }
 
 impl Stage {
     fn play(&self, scenario: &Scenario) -> Result<(), Failed> {
         self.runtime.block_on(async {
-            let open = AssertUnwindSafe(self.site.get_or_init(Site::open)).catch_unwind();
+            let open = AssertUnwindSafe(self.site.get_or_init(|| Site::open(self.is_whole))).catch_unwind();
             let site = open.await.map_err(|_| "the site could not be opened")?;
             let play = async {
                 self.installed.get_or_init(|| site.install()).await;
@@ -85,7 +87,10 @@ impl Stage {
             };
             if AssertUnwindSafe(play).catch_unwind().await.is_err() {
                 eprintln!("{}: what matters of the cluster:\n{}", scenario.name, site.report(scenario.area).await);
-                return Err("see above".into());
+                // It may have been amid something that the others count on.
+                let restored = AssertUnwindSafe(site.install()).catch_unwind().await;
+                site.close(scenario.area).await;
+                return Err(if restored.is_ok() { "see above" } else { "see above; the site is not as it was" }.into());
             }
             site.close(scenario.area).await;
             Ok(())
@@ -97,7 +102,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SCENARIOS_AT_ONCE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let stage = Arc::new(Stage { runtime, site: OnceCell::new(), installed: OnceCell::new() });
+    let is_whole = arguments.filter.is_none();
+    let stage = Arc::new(Stage { runtime, site: OnceCell::new(), installed: OnceCell::new(), is_whole });
     // A scenario's own words; where in the machinery it was says nothing more.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let trial = |scenario: &'static Scenario| {

@@ -12,12 +12,15 @@ use kube::api::{LogParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use tallyman_e2e::PATIENCE;
 use tallyman_e2e::site::{Area, Forward};
 use tokio::task::{JoinHandle, JoinSet};
 
 const POLL: Duration = Duration::from_millis(50);
 const SIDECAR: &str = "tallyman-sidecar";
-const ADDED: &str = " added 1, ";
+/// What the application's lines begin with, and those of adds go on with.
+const COUNTER: &str = "total";
+const ADDED: &str = "total added 1, ";
 
 /// What was seen of a pod.
 #[derive(Debug, Default, Clone)]
@@ -79,10 +82,16 @@ impl Tally {
         let deployments: Api<k8s_openapi::api::apps::v1::Deployment> =
             Api::namespaced(area.site.client.clone(), &area.name);
         deployments.patch("counting", &PatchParams::default(), &none).await.unwrap();
-        self.task.await.unwrap();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the application's pods do not end").unwrap();
         let pods = std::mem::take(&mut *self.pods.lock().unwrap());
         for (name, Seen { complaints, .. }) in &pods {
             assert!(complaints.is_empty(), "{name}: {complaints:?}");
+        }
+        for (name, Seen { last, .. }) in &pods {
+            let status = last.as_ref().and_then(|pod| pod.status.as_ref());
+            let containers = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
+            // What an instance before it said is not heard.
+            assert!(containers.into_iter().all(|container| container.restart_count == 0), "{name}: {status:?}");
         }
         Total {
             added: pods.values().map(|seen| seen.added).sum(),
@@ -150,6 +159,10 @@ async fn listen(api: Api<Pod>, pods: Pods) {
             }
             Ok(Event::InitDone) => {
                 there.clone_from(&listed);
+                let was_there = !pods.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                if there.is_empty() && was_there {
+                    break;
+                }
                 continue;
             }
             // It begins again by itself.
@@ -184,9 +197,9 @@ async fn follow(api: Api<Pod>, name: String, pods: Pods) {
             let is_whole = loop {
                 match lines.try_next().await {
                     Ok(Some(line)) if line.contains(ADDED) => added += 1,
-                    // The kubelet's own words, once the container is removed. What was heard before stays.
-                    Ok(Some(line)) if line.starts_with("unable to retrieve container logs") => break false,
-                    Ok(Some(line)) => complaints.push(line),
+                    Ok(Some(line)) if line.starts_with(COUNTER) => complaints.push(line),
+                    // The kubelet's own words, when the container is being removed. What was heard before stays.
+                    Ok(Some(_)) => break false,
                     Ok(None) => break true,
                     Err(_) => break false,
                 }

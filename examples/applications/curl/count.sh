@@ -26,14 +26,14 @@ pause() {
 retried() {
   tenths=1
   while true; do
-    # The body, and in a line of its own the status, 000 where there is no answer.
+    # The body, and in a line of its own the status, 000 where there is no answer; nothing of curl that was killed.
     reply=$(curl --silent --max-time 5 --write-out '\n%{http_code}' "$@") || true
     status=${reply##*
 }
     reply=${reply%?"$status"}
     case $status in
       200) return 0 ;;
-      000 | 429 | 503 | 504) sleep "$((tenths / 10)).$((tenths % 10))" ;;
+      '' | 000 | 429 | 503 | 504) sleep "$((tenths / 10)).$((tenths % 10))" ;;
       *) return 1 ;;
     esac
     tenths=$((tenths < 16 ? tenths * 2 : tenths))

@@ -64,13 +64,15 @@ def main():
             generated.GetCurrentTime()
             token = counter_pb2.IdempotencyToken(token=str(uuid.uuid4()), generation_time=generated)
             add = counter_pb2.AddCountRequest(**counter, delta=1, idempotency_token=token)
+            did = ""
             try:
                 retried(client.AddCount, add)
                 added += 1
+                did = "added 1, and "
                 reply = retried(client.GetCount, counter_pb2.GetCountRequest(**counter))
                 print(f"{name} added 1, count {reply.count}", flush=True)
             except grpc.RpcError as error:
-                print(f"{name} was refused: {error.code().name}: {error.details()}", file=sys.stderr, flush=True)
+                print(f"{name} {did}was refused: {error.code().name}: {error.details()}", file=sys.stderr, flush=True)
             terminated.wait(interval)
 
     if os.environ.get("WHEN_DONE") == "sleep":
