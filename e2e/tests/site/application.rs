@@ -1,7 +1,5 @@
 //! Applications of scenarios: what an app team would write.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tallyman_e2e::site::{Area, Forward};
 
@@ -64,7 +62,7 @@ pub async fn reader(area: &Area<'_>, counter_namespaces: &str) -> Forward {
     let forward = area.counters_of(&area.ready_pods("app=reader").await[0]).await;
     for name in counter_namespaces.split(',') {
         area.wait_for(&format!("a sidecar to serve {name}"), async || {
-            let answer = forward.client().get(name, "nobody-adds-to-this", Some(Duration::ZERO)).await;
+            let answer = forward.client().add(name, "nothing", 0, None).await;
             answer.map(drop).map_err(|error| error.to_string())
         })
         .await;
