@@ -271,8 +271,7 @@ impl Cluster {
             self.wait_until_ready(part)?;
             match part {
                 Part::Machine => machine::prepare(self.process(part), &self.state.place, &[node::DNS])?,
-                Part::Containerd => self
-                    .load_images(&self.programs.node.iter().map(|node| node.pause_image.clone()).collect::<Vec<_>>())?,
+                Part::Containerd => self.load_images(std::slice::from_ref(&self.node_programs()?.pause_image))?,
                 _ => {}
             }
         }

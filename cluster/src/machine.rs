@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use tallyman_servers::process::{now, run};
+use tallyman_servers::process::{copy, now, run};
 use tallyman_servers::{Pid, debian};
 
 use crate::error::{Error, Result};
@@ -77,17 +77,8 @@ pub(crate) fn inside(machine: Pid, entry: Entry, command: &Command) -> Command {
     if entry == Entry::Everything {
         inside.args(["--mount", "--pid"]);
     }
-    inside.arg("--").arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => inside.env(name, value),
-            None => inside.env_remove(name),
-        };
-    }
-    if let Some(folder) = command.get_current_dir() {
-        inside.current_dir(folder);
-    }
-    inside
+    inside.arg("--").arg(command.get_program());
+    copy(command, inside)
 }
 
 /// Gives a new machine folders of its own and its connection with ours, and the further addresses that are to be its own.

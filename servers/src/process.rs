@@ -139,7 +139,8 @@ fn in_session(command: &Command) -> Command {
     copy(command, session)
 }
 
-fn copy(from: &Command, mut to: Command) -> Command {
+/// A command with the arguments, variables and folder of another one behind its own.
+pub fn copy(from: &Command, mut to: Command) -> Command {
     to.args(from.get_args());
     for (name, value) in from.get_envs() {
         match value {
