@@ -11,7 +11,7 @@ const VARIABLE: &str = "TALLYMAN_CONFIG";
 
 /// The arguments with those of the file that `--config` (or its environment variable) names; without one, as they are.
 /// `command` is the whole program's. Where `subcommand` is given, options from a file are its own, and arguments without it
-/// stay as they are.
+/// stay as they are; where it is not, they are the program's own, and arguments of any subcommand stay as they are.
 ///
 /// # Errors
 /// When the file cannot be read, is not an object, or has a key that is no option.
@@ -22,6 +22,7 @@ pub fn with_config_file(
 ) -> Result<Vec<OsString>, String> {
     let given: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let command = match subcommand {
+        None if given.get(1).is_some_and(|first| command.find_subcommand(first).is_some()) => return Ok(arguments),
         None => command,
         Some(subcommand) => match command.find_subcommand(subcommand) {
             Some(command) if given.iter().any(|argument| argument == subcommand) => command,
@@ -150,6 +151,7 @@ mod tests {
             assert_eq!(read, [serve, given(&added)].concat());
             let other = given(&[&["program", "get"], &flag[..]].concat());
             assert_eq!(with_config_file(other.clone(), &Program::command(), Some("serve")).unwrap(), other);
+            assert_eq!(with_config_file(other.clone(), &Program::command(), None).unwrap(), other);
         }
         std::fs::remove_file(&folder).unwrap();
         let missing = with_config_file(given(&["server", "--config", file]), &Arguments::command(), None).unwrap_err();

@@ -33,7 +33,19 @@ pub fn run<E: fmt::Display>(
     shared: &Shared,
     serve: impl Future<Output = Result<(), E>>,
 ) -> ExitCode {
-    match served(service, threads, shared, serve) {
+    exit_code(served(service, threads, shared, serve))
+}
+
+/// The same for what does its work and ends: without a log, on this thread alone.
+pub fn run_briefly<E: fmt::Display>(work: impl Future<Output = Result<(), E>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.map_err(|error| format!("cannot start: {error}"));
+    // With its causes, where it has some.
+    exit_code(done.and_then(|runtime| runtime.block_on(work).map_err(|error| format!("{error:#}"))))
+}
+
+fn exit_code(ended: Result<(), String>) -> ExitCode {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("error: {reason}");

@@ -24,7 +24,7 @@ use tallyman_sidecar::server::Server;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::arguments::Arguments;
+pub use self::arguments::{Arguments, Program};
 use self::engine::Engine;
 use self::metrics::NamespaceCollector;
 

@@ -3,8 +3,9 @@
 use aws_lc_rs::digest;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-    HTTPGetAction, KeyToPath, ObjectFieldSelector, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
-    SecretProjection, SecurityContext, Volume, VolumeMount, VolumeProjection,
+    ExecAction, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, ObjectFieldSelector, Probe,
+    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext, Volume,
+    VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -111,8 +112,15 @@ fn container(image: &str, readiness: bool, resources: ResourceRequirements) -> C
         }]),
         // A native sidecar: up before the application, and ended after it.
         restart_policy: Some("Always".to_owned()),
-        // The application starts after it, so it is asked often, and for a minute, in which a busy node gets to it.
-        startup_probe: Some(probe("/livez", 1, 1, 60)),
+        // The application starts once this ends. A startup probe would say the same a second or two later: the kubelet asks
+        // once a second, the first time before the container is there.
+        lifecycle: Some(Lifecycle {
+            post_start: Some(LifecycleHandler {
+                exec: Some(ExecAction { command: Some(wait_until_live()) }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
         // Only a process that is stuck for a minute gets none through; a busy one is not killed on top.
         liveness_probe: Some(probe("/livez", 10, 5, 6)),
         // A store's hiccup must not take every application out of service, unless that is what one wants.
@@ -138,6 +146,12 @@ fn container(image: &str, readiness: bool, resources: ResourceRequirements) -> C
         ]),
         ..Container::default()
     }
+}
+
+/// What every sidecar's image can do from this release on. It gives up after a minute.
+fn wait_until_live() -> Vec<String> {
+    let admin = format!("--admin=127.0.0.1:{}", names::SIDECAR_ADMIN_PORT);
+    ["tallyman-sidecar", "wait", &admin].map(str::to_owned).to_vec()
 }
 
 fn probe(path: &str, period_seconds: i32, timeout_seconds: i32, failure_threshold: i32) -> Probe {

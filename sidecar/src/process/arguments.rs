@@ -4,14 +4,55 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use tallyman_counter::model::Token;
 use tallyman_daemon::arguments::Shared;
+
+use crate::wait::Wait;
 
 /// What a generated token is longer than its source: a dash and a UUID.
 const UNIQUE_BYTES: usize = 1 + 36;
 /// Beyond the processors of any machine a sidecar runs on.
 const THREADS_MAX: usize = 256;
+
+/// What waits for the sidecar, as the command line names it.
+const WAIT: &str = "wait";
+
+/// What the program is started for.
+#[derive(Debug)]
+pub enum Program {
+    /// To serve, which needs no command.
+    Serve(Arguments),
+    /// To wait for one that serves.
+    Wait(Wait),
+}
+
+// By hand: derived, options of the program beside a command cannot be required.
+impl CommandFactory for Program {
+    fn command() -> clap::Command {
+        let wait = Wait::augment_args(clap::Command::new(WAIT).version(tallyman_daemon::VERSION));
+        Arguments::command().subcommand(wait).subcommand_negates_reqs(true).args_conflicts_with_subcommands(true)
+    }
+
+    fn command_for_update() -> clap::Command {
+        Self::command()
+    }
+}
+
+impl FromArgMatches for Program {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand() {
+            Some((_, wait)) => Wait::from_arg_matches(wait).map(Self::Wait),
+            None => Arguments::from_arg_matches(matches).map(Self::Serve),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        Self::from_arg_matches(matches).map(|program| *self = program)
+    }
+}
+
+impl Parser for Program {}
 
 /// Serve counters to the applications of this pod: gRPC and HTTP/JSON on loopback.
 ///
@@ -86,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_options_are_consistent() {
-        Arguments::command().debug_assert();
+        Program::command().debug_assert();
     }
 
     #[test]

@@ -13,6 +13,12 @@ fn help_and_version_say_what_it_is() {
     {
         assert!(text.contains(option), "{option}: {text}");
     }
+    assert!(text.contains("wait "), "{text}");
+    let help = String::from_utf8(run(&["wait", "--help"]).stdout).unwrap();
+    assert!(help.contains("--admin") && help.contains("--timeout") && !help.contains("--namespaces-dir"), "{help}");
+    let refused = run(&[]);
+    let missing = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && missing.contains("--namespaces-dir"), "{missing}");
     let version = String::from_utf8(run(&["--version"]).stdout).unwrap();
     assert!(version.starts_with("tallyman-sidecar ") && version.contains("commit"), "{version}");
 }

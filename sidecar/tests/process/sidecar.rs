@@ -118,7 +118,8 @@ pub struct Sidecar {
     child: Child,
     /// `host:port` of the counter API.
     pub api: String,
-    admin: String,
+    /// `host:port` of the admin pages.
+    pub admin: String,
 }
 
 /// What an HTTP server answered.

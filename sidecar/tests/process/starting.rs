@@ -1,7 +1,9 @@
 //! What a sidecar starts with: a folder that is there, empty, missing, or has wrong documents in it.
 
+use std::net::TcpListener;
+
 use crate::documents::{best_effort, durable};
-use crate::sidecar::{Home, eventually};
+use crate::sidecar::{Home, eventually, run};
 
 #[test]
 fn it_serves_the_namespaces_of_its_folder_and_ends_well_with_sigterm() {
@@ -72,4 +74,28 @@ fn a_namespace_whose_events_would_be_in_the_sidecar_itself_is_refused_with_the_r
         sidecar.wait_until_ready();
         eventually("it is not missed any more", || (!sidecar.has_check("namespace credits")).then_some(()));
     }
+}
+
+#[test]
+fn who_waits_for_it_is_told_once_it_is_live_whatever_its_stores_do() {
+    let home = Home::new(&[]);
+    let sidecar = home.start(&[]);
+    let waited = run(&["wait", "--admin", &sidecar.admin]);
+    assert!(waited.status.success() && waited.stderr.is_empty(), "{waited:?}");
+}
+
+#[test]
+fn who_waits_for_one_that_does_not_come_is_told_what_was_missing() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Accepts connections, and answers nobody: not one that is live.
+    let address = free.local_addr().unwrap().to_string();
+    let silent = run(&["wait", "--admin", &address, "--timeout", "1"]);
+    let text = String::from_utf8(silent.stderr).unwrap();
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(text.contains("not live after 1 s") && text.contains(&address), "{text}");
+    drop(free);
+    let nobody = run(&["wait", "--admin", &address, "--timeout", "1"]);
+    let text = String::from_utf8(nobody.stderr).unwrap();
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text.contains("not live after 1 s") && text.contains("refused"), "{text}");
 }
