@@ -77,6 +77,8 @@ impl Cluster {
         if let Err(error) = cluster.start_all() {
             // What the error does not tell is in the logs, which stay until the next run.
             end(&cluster.state)?;
+            // Nothing of it is left that could be started again.
+            State::empty(place, shape).save()?;
             return Err(error);
         }
         Ok(Up::Started)

@@ -83,7 +83,7 @@ fn flags(part: Part, place: &Place, shape: &Shape) -> Vec<(&'static str, String)
     let key = |name: &str| text(files.keys().join(name));
     let address = place.address.to_string();
     let (clients, peers) =
-        (format!("http://{}", at(place, ETCD_PORT)), format!("http://{}", at(place, ETCD_PEER_PORT)));
+        (format!("https://{}", at(place, ETCD_PORT)), format!("https://{}", at(place, ETCD_PEER_PORT)));
     let yes = || "true".to_owned();
     match part {
         Part::Etcd => vec![
@@ -96,12 +96,24 @@ fn flags(part: Part, place: &Place, shape: &Shape) -> Vec<(&'static str, String)
             ("listen-peer-urls", peers.clone()),
             ("initial-advertise-peer-urls", peers.clone()),
             ("initial-cluster", format!("default={peers}")),
+            // Who writes here does as he likes with the cluster, and with a node's machine.
+            ("cert-file", key("apiserver.crt")),
+            ("key-file", key("apiserver.key")),
+            ("client-cert-auth", yes()),
+            ("trusted-ca-file", key("ca.crt")),
+            ("peer-cert-file", key("apiserver.crt")),
+            ("peer-key-file", key("apiserver.key")),
+            ("peer-client-cert-auth", yes()),
+            ("peer-trusted-ca-file", key("ca.crt")),
             ("logger", "zap".to_owned()),
             ("log-level", "warn".to_owned()),
         ],
         Part::ApiServer => {
             let mut flags = vec![
                 ("etcd-servers", clients),
+                ("etcd-cafile", key("ca.crt")),
+                ("etcd-certfile", key("kubelet-client.crt")),
+                ("etcd-keyfile", key("kubelet-client.key")),
                 ("bind-address", address.clone()),
                 ("advertise-address", address),
                 ("secure-port", place.api_server().port().to_string()),

@@ -137,6 +137,9 @@ conf_dir = {network}
             // By default, whatever else runs on this machine would go first where memory is short.
             "oomScoreAdj": 0,
             "maxPods": 200,
+            // What is mounted of ConfigMaps and Secrets that come or change is brought within as long and a half: by default, a minute
+            // and a half.
+            "syncFrequency": "10s",
             // By default a burst of pods takes its status seconds to report.
             "kubeAPIQPS": 100,
             "kubeAPIBurst": 200,

@@ -13,6 +13,8 @@ use crate::machine;
 
 /// Port of the API server.
 const API_SERVER_PORT: u16 = 6443;
+/// A socket's path has at most 107 bytes (`unix(7)`), and containerd adds `/containerd.sock.ttrpc`.
+const NODE_FOLDER_BYTES_MAX: usize = 107 - 22;
 
 /// Where a cluster lives. Two clusters never share a folder nor an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +80,15 @@ impl Place {
             if machine::OWN_FOLDERS.iter().any(|own| self.folder.starts_with(own)) {
                 let allowed =
                     format!("with a node not in one of {}, which it has for itself", machine::OWN_FOLDERS.join(", "));
+                return refused("folder of the cluster", self.folder.display().to_string(), &allowed);
+            }
+            let folder = self.folder.as_os_str().as_encoded_bytes();
+            // Options of the node's programs take sockets as URLs, and flags as lists.
+            let is_plain = folder.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"/._-+@".contains(&byte));
+            if !is_plain || folder.len() > NODE_FOLDER_BYTES_MAX {
+                let allowed = format!(
+                    "with a node at most {NODE_FOLDER_BYTES_MAX} bytes, as it has sockets there, of letters, digits and /._-+@"
+                );
                 return refused("folder of the cluster", self.folder.display().to_string(), &allowed);
             }
         } else if !self.address.is_loopback() {
@@ -190,6 +201,23 @@ mod tests {
         }
         Place { folder: "/somewhere".into(), address: [127, 0, 100, 1].into() }.validate(&without).unwrap();
         Place { folder: "/somewhere".into(), address: [192, 0, 2, 10].into() }.validate(&with).unwrap();
+    }
+
+    #[test]
+    fn a_node_is_not_put_where_its_sockets_cannot_be() {
+        let check = |folder: &str| {
+            let place = Place { folder: folder.into(), address: [192, 0, 2, 10].into() };
+            place.validate(&Shape::with_node(Version::default())).map_err(|error| error.to_string())
+        };
+        let long = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
+        check(&long(85)).unwrap();
+        for folder in [long(86), "/home/me/my cluster".to_owned(), "/home/jos\u{e9}/cluster".to_owned()] {
+            let refused = check(&folder).unwrap_err();
+            assert!(
+                refused.starts_with(&format!("folder of the cluster: {folder}: with a node at most 85 bytes")),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Part {
     pub(crate) fn health(self, place: &Place) -> Health {
         match self {
             Self::Machine => Health::Running,
-            Self::Etcd => Health::Http(at(place, ETCD_PORT), "/health", r#""health":"true""#),
+            Self::Etcd => Health::Https(at(place, ETCD_PORT), "/health"),
             Self::ApiServer => Health::Https(place.api_server(), "/readyz"),
             Self::ControllerManager => Health::Https(at(place, CONTROLLER_MANAGER_PORT), "/healthz"),
             Self::Scheduler => Health::Https(at(place, SCHEDULER_PORT), "/healthz"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,8 @@ impl State {
     /// Replaces the state file, all of it or nothing.
     pub(crate) fn save(&self) -> Result<()> {
         let folder = &self.place.folder;
-        fs::create_dir_all(folder).map_err(Error::file(folder))?;
+        // Keys are in it, and pods' secrets.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Error::file(folder))?;
         let path = file(folder);
         let beside = path.with_extension("new");
         let text = serde_json::to_string_pretty(self).map_err(|error| Error::file(&path)(error.into()))?;

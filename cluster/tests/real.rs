@@ -145,6 +145,12 @@ fn users_and_service_accounts_may_do_what_they_are_granted_and_no_more() {
     assert!(!may(&operator, &["create", "configmap", "a"]));
     assert!(may(&writer, &["create", "configmap", "a"]));
     assert!(!may(&writer, &["create", "namespace", "a"]));
+    // Past the API server, which would ask who somebody is.
+    let etcd = format!("https://{}:2379", cluster.place().address);
+    let past = ["--server", &etcd, "get", "--raw", "/health"];
+    let admin = cluster.kubeconfig();
+    assert!(may(&admin, &past), "etcd is to be there");
+    assert!(!may(&operator, &past), "whoever wants to may write into etcd");
     let refused = cluster.service_account_kubeconfig("default", "nobody").unwrap_err().to_string();
     assert!(refused.contains("\"nobody\" not found"), "{refused}");
     let events = cluster.audit_log().all().unwrap();

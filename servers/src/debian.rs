@@ -32,7 +32,7 @@ pub fn install(packages: &[Package]) -> Result<()> {
     }
     eprintln!("installing {wanted}");
     let installed = apt_get(&["update", "-qq"])?
-        && apt_get(&[&["install", "-qq", "-y", "--no-install-recommends"], &missing[..]].concat())?;
+        && apt_get(&[&["install", "-qq", "-y", "--no-install-recommends", "--no-remove"], &missing[..]].concat())?;
     if installed {
         return Ok(());
     }
