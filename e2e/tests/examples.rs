@@ -24,8 +24,10 @@ const OFFICIAL: [&str; 2] = ["busybox:1.37", "cassandra:5.0"];
 /// Enough for an application to begin its next add, and short enough for none to give up.
 const MOMENT: Duration = Duration::from_millis(700);
 const POLL: Duration = Duration::from_millis(20);
-/// Each read has all adds before it, and retries are safe for longer than any of these tests take.
-const NAMESPACE: &str = "\
+/// How long retries are safe in namespace `hasty`.
+const HASTE: Duration = Duration::from_secs(1);
+/// Each read has all adds before it, and retries are safe for longer than any of these tests take, but for one.
+const NAMESPACES: &str = "\
 apiVersion: tallyman.dev/v1alpha1
 kind: CounterNamespace
 metadata:
@@ -34,6 +36,15 @@ spec:
   counterType: Accurate
   cardinality: Low
   eventStore: {acceptLimit: 2m, writeTimeout: 500ms, maxClockSkew: 100ms}
+---
+apiVersion: tallyman.dev/v1alpha1
+kind: CounterNamespace
+metadata:
+  name: hasty
+spec:
+  counterType: Accurate
+  cardinality: Low
+  eventStore: {acceptLimit: 1s, writeTimeout: 500ms, maxClockSkew: 100ms}
 ";
 
 /// The files below a folder with this name's end.
@@ -154,7 +165,7 @@ struct Pod {
 impl Pod {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("namespace.yaml"), NAMESPACE).unwrap();
+        fs::write(folder.path().join("namespaces.yaml"), NAMESPACES).unwrap();
         let script = "ip link set lo up && echo up && exec sleep infinity";
         let mut holder = Command::new("unshare");
         let mut network = holder.args(["--net", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
@@ -180,7 +191,7 @@ impl Pod {
     fn start_server(&mut self) {
         let mut server = self.command();
         server.arg(Binaries::built().tallyman()).arg("standalone");
-        server.arg("--namespaces").arg(self.folder.path().join("namespace.yaml"));
+        server.arg("--namespaces").arg(self.folder.path().join("namespaces.yaml"));
         server.arg("--data-dir").arg(self.folder.path().join("data")).arg("--unix-socket").arg(self.socket());
         self.server = Some(server.stdout(Stdio::null()).args(["--log-level", "warn"]).spawn().unwrap());
         for _ in 0..PATIENCE.as_millis() / POLL.as_millis() {
@@ -305,6 +316,36 @@ fn an_application_that_is_asked_to_end_finishes_the_add_in_flight() {
         server.resume().unwrap();
         let lines = lines(application, child);
         assert_eq!(lines, counted(application, pod.count(application).unwrap()));
+    }
+}
+
+#[test]
+#[ignore = "builds images, and needs root for chroot: cargo xtask test"]
+fn an_application_whose_add_came_too_late_says_that_an_attempt_before_may_have_counted() {
+    let mut pod = Pod::start();
+    let start = |name| {
+        let mut child = pod.run(name, &["COUNTER_NAMESPACE=hasty", "INTERVAL=0.2"]);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("{name} added 1, count 1\n"));
+        // Read no more of, but held: nobody can print to what is closed.
+        (name, child, output)
+    };
+    let running = APPLICATIONS.map(start);
+    // All have an add in flight, which is lost, or not.
+    pod.server().pause().unwrap();
+    sleep(MOMENT);
+    pod.kill_server();
+    sleep(2 * HASTE);
+    pod.start_server();
+    for (name, mut child, _output) in running {
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with(&format!("{name} was refused, and an attempt before may have counted: ")), "{line}");
+        assert!(line.contains("generation_time lies "), "{line}");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }
 

@@ -62,13 +62,15 @@ func main() {
 	for added := 0; (times == 0 || added < times) && terminated.Err() == nil; {
 		token := &counter.IdempotencyToken{Token: rand.Text(), GenerationTime: timestamppb.Now()}
 		add := &counter.AddCountRequest{Namespace: namespace, CounterName: name, Delta: 1, IdempotencyToken: token}
-		if _, err := retried(client.AddCount, add); err != nil {
+		if _, lost, err := retried(context.Background(), client.AddCount, add); err != nil && lost {
+			log.Printf("%s was refused, and an attempt before may have counted: %v", name, err)
+		} else if err != nil {
 			log.Printf("%s was refused: %v", name, err)
 		} else {
 			added++
 			get := &counter.GetCountRequest{Namespace: namespace, CounterName: name}
-			if reply, err := retried(client.GetCount, get); err != nil {
-				log.Printf("%s added 1, and was refused the count: %v", name, err)
+			if reply, _, err := retried(terminated, client.GetCount, get); err != nil {
+				log.Printf("%s added 1, and was not told the count: %v", name, err)
 			} else {
 				fmt.Printf("%s added 1, count %d\n", name, reply.Count)
 			}
@@ -83,17 +85,23 @@ func main() {
 	}
 }
 
-// retried sends a request until it is answered, or refused for a reason that sending it again does not mend.
-func retried[Q, A any](call func(context.Context, Q, ...grpc.CallOption) (A, error), request Q) (A, error) {
+// retried sends a request until it is answered, or refused for a reason that sending it again does not mend. lost says whether an attempt
+// before was not answered, which may have been carried out all the same. Nothing is sent again once until is done.
+func retried[Q, A any](until context.Context, call func(context.Context, Q, ...grpc.CallOption) (A, error), request Q) (reply A, lost bool, err error) {
 	for delay := delayFirst; ; delay = min(2*delay, delayMax) {
 		ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
-		reply, err := call(ctx, request)
+		reply, err = call(ctx, request)
 		cancel()
 		switch status.Code(err) {
-		case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
-			time.Sleep(delay)
+		case codes.Unavailable, codes.DeadlineExceeded:
+			lost = true
+		case codes.ResourceExhausted:
 		default:
-			return reply, err
+			return reply, lost, err
 		}
+		if until.Err() != nil {
+			return reply, lost, err
+		}
+		time.Sleep(delay)
 	}
 }

@@ -28,16 +28,27 @@ CHANNEL_OPTIONS = [
 ]
 
 
-def retried(call, request):
-    """Sends a request until it is answered or refused."""
+class Failed(Exception):
+    """A request was refused for a reason that sending it again does not mend, or is not sent again."""
+
+    def __init__(self, error, lost):
+        super().__init__(f"{error.code().name}: {error.details()}")
+        # Whether an attempt before was not answered, which may have been carried out all the same.
+        self.lost = lost
+
+
+def retried(call, request, until=None):
+    """Sends a request until it is answered or refused; nothing is sent again once the event `until` is set."""
     delay = DELAY_FIRST_SECONDS
+    lost = False
     while True:
         try:
             # Waiting for the sidecar within the call: between calls, gRPC may take seconds to see that it is back.
             return call(request, timeout=ATTEMPT_TIMEOUT_SECONDS, wait_for_ready=True)
         except grpc.RpcError as error:
-            if error.code() not in RETRIED:
-                raise
+            if error.code() not in RETRIED or (until and until.is_set()):
+                raise Failed(error, lost) from error
+            lost = lost or error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED
         time.sleep(delay)
         delay = min(2 * delay, DELAY_MAX_SECONDS)
 
@@ -64,15 +75,17 @@ def main():
             generated.GetCurrentTime()
             token = counter_pb2.IdempotencyToken(token=str(uuid.uuid4()), generation_time=generated)
             add = counter_pb2.AddCountRequest(**counter, delta=1, idempotency_token=token)
-            did = ""
             try:
                 retried(client.AddCount, add)
                 added += 1
-                did = "added 1, and "
-                reply = retried(client.GetCount, counter_pb2.GetCountRequest(**counter))
-                print(f"{name} added 1, count {reply.count}", flush=True)
-            except grpc.RpcError as error:
-                print(f"{name} {did}was refused: {error.code().name}: {error.details()}", file=sys.stderr, flush=True)
+                try:
+                    reply = retried(client.GetCount, counter_pb2.GetCountRequest(**counter), until=terminated)
+                    print(f"{name} added 1, count {reply.count}", flush=True)
+                except Failed as failed:
+                    print(f"{name} added 1, and was not told the count: {failed}", file=sys.stderr, flush=True)
+            except Failed as failed:
+                maybe = ", and an attempt before may have counted" if failed.lost else ""
+                print(f"{name} was refused{maybe}: {failed}", file=sys.stderr, flush=True)
             terminated.wait(interval)
 
     if os.environ.get("WHEN_DONE") == "sleep":
