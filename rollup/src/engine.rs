@@ -74,6 +74,16 @@ impl Engine {
                 }
             }
         }
+        for namespace in &namespaces {
+            let is_as_before = |old: &Namespace| Arc::ptr_eq(&old.configuration, &namespace.configuration);
+            if let Some(durable) = namespace.durable()
+                && !before.iter().any(is_as_before)
+            {
+                let queue = &durable.settings.queue;
+                let (name, coalesce) = (namespace.name(), queue.coalesce);
+                tracing::info!(namespace = %name, num_queues = queue.num_queues, ?coalesce, "rolling up");
+            }
+        }
         self.refused.store(Arc::new(refused));
         self.rollups.serve(namespaces.clone()).await;
         self.opener.release_unused(&namespaces).await;
