@@ -97,13 +97,22 @@ impl Site {
         area
     }
 
-    /// Has all that is in an area go; nobody waits for it. CounterNamespaces go before what they are looked after with.
+    /// Has all that is in an area go. CounterNamespaces go before what they are looked after with; they are waited for, as their tables are
+    /// work for the operator and Cassandra that others would feel.
     pub async fn close(&self, area: &str) {
-        let counter_namespaces = self.api("CounterNamespace", Some(area));
-        let all = counter_namespaces.delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+        let api = self.api("CounterNamespace", Some(area));
+        self.answered(async || api.delete_collection(&DeleteParams::default(), &ListParams::default()).await).await;
+        self.wait_for(&format!("the CounterNamespaces of {area} to go"), async || {
+            let left = api.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{:?}", left.iter().map(|left| &left.data["status"]).collect::<Vec<_>>()))
+            }
+        })
+        .await;
         // A scenario that ran to its end may have removed what it needed itself.
-        let namespace = self.api("Namespace", None).delete(area, &DeleteParams::default()).await;
-        let _ = (all, namespace);
+        let _ = self.api("Namespace", None).delete(area, &DeleteParams::default()).await;
     }
 
     /// What is in a Kubernetes namespace that a scenario does not own.
@@ -149,7 +158,7 @@ impl Site {
     }
 
     /// What the API server answers, also where a busy machine keeps it from answering at first.
-    pub(crate) async fn answered<T>(&self, ask: impl AsyncFn() -> kube::Result<T>) -> T {
+    pub async fn answered<T>(&self, ask: impl AsyncFn() -> kube::Result<T>) -> T {
         self.wait_for("an answer of the API server", async || ask().await.map_err(|error| error.to_string())).await
     }
 

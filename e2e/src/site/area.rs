@@ -80,13 +80,19 @@ impl Area<'_> {
 
     /// Merges a patch into an object, as `kubectl patch --type merge` does.
     pub async fn patch(&self, kind: &str, name: &str, patch: Value) {
-        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        let patch = Patch::Merge(patch);
+        self.site.answered(async || self.api(kind).patch(name, &PatchParams::default(), &patch).await).await;
     }
 
     /// Deletes an object, and waits until it is gone.
     pub async fn delete(&self, kind: &str, name: &str) {
         let uid = self.get(kind, name).await.unwrap()["metadata"]["uid"].clone();
-        self.api(kind).delete(name, &DeleteParams::default()).await.unwrap();
+        let ask = async || match self.api(kind).delete(name, &DeleteParams::default()).await {
+            // Asked for by a request whose answer was lost.
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            answer => answer.map(drop),
+        };
+        self.site.answered(ask).await;
         self.wait_for(&format!("{kind} {name} to go"), async || match self.find(kind, name).await {
             Some(object) if object["metadata"]["uid"] == uid => Err(object["metadata"].to_string()),
             _ => Ok(()),
@@ -142,12 +148,13 @@ impl Area<'_> {
         .await
     }
 
-    /// The uids of pods with these labels, by which they are told from others of the same names.
-    pub async fn uids(&self, labels: &str) -> Vec<String> {
+    /// The pods with these labels and the instances of their containers, by which they are told from others of the same names, and from
+    /// what they were before they were started again.
+    pub async fn instances(&self, labels: &str) -> Vec<String> {
         let pods = self.list("Pod", labels).await;
-        let mut uids: Vec<String> = pods.iter().map(|pod| text(&pod["metadata"]["uid"])).collect();
-        uids.sort_unstable();
-        uids
+        let mut instances: Vec<String> = pods.iter().map(instance).collect();
+        instances.sort_unstable();
+        instances
     }
 
     /// Leads to the counter API of a pod's sidecar.
@@ -196,6 +203,13 @@ impl Site {
         command.env("KUBECACHEDIR", folder.join("kubectl-cache"));
         command
     }
+}
+
+fn instance(pod: &Value) -> String {
+    let statuses = ["initContainerStatuses", "containerStatuses"].map(|field| &pod["status"][field]);
+    let containers = statuses.into_iter().filter_map(Value::as_array).flatten();
+    let restarts = containers.map(|container| format!(", {} {}", container["name"], container["restartCount"]));
+    format!("{} {}{}", pod["metadata"]["name"], pod["metadata"]["uid"], restarts.collect::<String>())
 }
 
 /// A condition of an object.

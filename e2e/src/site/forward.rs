@@ -8,6 +8,8 @@ use tallyman_api::client::Client;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::PATIENCE;
+
 /// Open until it is dropped.
 pub struct Forward {
     /// Where it begins.
@@ -27,9 +29,9 @@ impl Forward {
         Self { address, task }
     }
 
-    /// A client of the counter API at its end.
+    /// A client of the counter API at its end, patient as everything here is.
     pub fn client(&self) -> Client {
-        Client::connect(format!("http://{}", self.address)).unwrap()
+        Client::connect(format!("http://{}", self.address)).unwrap().with_deadline(PATIENCE)
     }
 }
 

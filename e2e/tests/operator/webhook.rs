@@ -14,9 +14,17 @@ const SECRET: &str = "tallyman-webhook-certificates";
 
 /// A corner whose operator is asked about its pods and CounterNamespaces.
 fn start(name: &str) -> (Corner, OperatorProcess) {
+    start_with(name, &[])
+}
+
+/// The same, of an operator with further options.
+fn start_with(name: &str, options: &[(&str, &str)]) -> (Corner, OperatorProcess) {
     let corner = Corner::new(name).with_class();
     let mut operator = corner.operator("a");
     operator.set("--sidecar-image", IMAGE);
+    for (option, value) in options {
+        operator.set(option, value);
+    }
     chart::install_webhooks(&corner, &operator);
     operator.start();
     corner.wait_for("a webhook that can be reached", || operator.page("/readyz").contains("ok").then_some(()));
@@ -107,6 +115,22 @@ fn a_pod_that_asks_gets_the_sidecar_that_tallyman_inject_makes_and_one_that_opts
         assert_eq!(sidecar(&corner.get("pod", name).unwrap()), None);
     }
     operator.terminate();
+}
+
+#[test]
+#[ignore = "starts Kubernetes and Cassandra: cargo xtask test"]
+fn an_operator_that_is_told_to_end_answers_until_api_servers_have_heard_of_it() {
+    let (corner, mut operator) = start_with("webhook-linger", &[("--webhook-linger", "5m")]);
+    operator.pid().terminate().unwrap();
+    corner.wait_for("it to go away", || operator.log().contains("going away").then_some(()));
+    // On a connection that was there before, and on new ones.
+    for number in 0..3 {
+        let output = apply(&corner, &pod(&format!("late-{number}"), json!({})), &[]);
+        assert!(output.status.success(), "{output:?}");
+        assert!(sidecar(&corner.get("pod", &format!("late-{number}")).unwrap()).is_some());
+    }
+    // Longer than anybody waits here.
+    operator.kill();
 }
 
 #[test]

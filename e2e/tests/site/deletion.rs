@@ -27,7 +27,6 @@ async fn declare(area: &Area<'_>, name: &str, dataset: &str, policy: &str) {
 }
 
 pub async fn counts_outlive_their_declaration_unless_it_says_otherwise(site: &Site) {
-    let _peace = site.in_peace().await;
     let area = site.area("deletion").await;
     let datasets = [("kept", "deletion_kept", "Retain"), ("dropped", "deletion_dropped", "Delete")];
     for (name, dataset, policy) in datasets {

@@ -12,13 +12,14 @@ const NAMESPACES: [&str; 3] = ["video-plays", "account-credits", "page-views"];
 async fn count(area: &Area<'_>, application: &str) -> Result<i64, String> {
     let pod = area.ready_pods(&format!("app={application}")).await.remove(0);
     let log = area.log(&pod, application).await?;
-    let counts = log.lines().filter_map(|line| line.rsplit_once("count ")?.1.parse().ok());
-    counts.max().ok_or_else(|| format!("no count in: {log}"))
+    let counts: Vec<i64> = log.lines().filter_map(|line| line.rsplit_once("count ")?.1.parse().ok()).collect();
+    let (adds, highest) = (log.lines().filter(|line| line.contains(" added 1")).count(), counts.iter().max());
+    let highest = *highest.ok_or_else(|| format!("no count in: {log}"))?;
+    assert!(usize::try_from(highest).unwrap() <= adds, "more than was added: {log}");
+    Ok(highest)
 }
 
 pub async fn the_development_overlay_counts_in_three_languages(site: &Site) {
-    // It brings a class of the same name.
-    let _alone = site.alone().await;
     let class = site.find_class().await;
     let apply = ["apply", "--server-side", "--force-conflicts", "--kustomize", "examples/overlays/development"];
     printed(site.tool("kubectl").args(apply));

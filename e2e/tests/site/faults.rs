@@ -7,22 +7,21 @@ use crate::application::{container_security, counting, metadata, pod_security, r
 use crate::tally::Tally;
 
 pub async fn counts_are_right_after_pods_of_cache_and_rollup_are_deleted(site: &Site) {
-    let _peace = site.in_peace().await;
     let area = site.area("pods-gone").await;
     let spec = json!({"counterType": "Eventual", "dataset": "pods_gone_plays", "cache": {"replicas": 1, "shards": 1},
-        "rollup": {"replicas": 2, "coalesce": "1s"}});
+        "rollup": {"replicas": 2, "coalesce": "1s"}, "eventStore": {"acceptLimit": "15s"}});
     area.declare("plays", spec).await;
     area.wait_until_ready("plays").await;
     let reader = reader(&area, "plays").await;
     let tally = Tally::begin(&area);
     counting(&area, "plays", 2).await;
-    for component in ["cache", "rollup"] {
+    for (component, stateful_set) in [("cache", "plays-cache-0"), ("rollup", "plays-rollup")] {
         tally.wait_for_more(&area, 50).await;
         let labels = format!("app.kubernetes.io/component={component}");
         let pod = area.ready_pods(&labels).await.remove(0);
         area.delete("Pod", &pod).await;
         tally.wait_for_more(&area, 50).await;
-        area.ready_pods(&labels).await;
+        area.wait_for_rollout("StatefulSet", stateful_set).await;
     }
     area.wait_until_ready("plays").await;
     tally.finish(&area).await.is_counted(&area, "plays", &reader).await;
@@ -35,7 +34,6 @@ async fn restarts(site: &Site) -> i64 {
 }
 
 pub async fn counts_are_right_after_cassandra_restarts_and_the_operator_was_away(site: &Site) {
-    let _alone = site.alone().await;
     let area = site.area("stores-gone").await;
     // Applications try an add again while Cassandra is away: it must not become too old meanwhile.
     let spec = json!({"counterType": "Accurate", "dataset": "stores_gone_plays", "rollup": {"replicas": 1},

@@ -59,7 +59,6 @@ async fn wait_for_job(area: &Area<'_>, name: &str) {
 }
 
 pub async fn pods_count_flights_into_counters_of_all_three_types(site: &Site) {
-    let _peace = site.in_peace().await;
     let area = site.area("flights").await;
     let flights = Flights::find();
     let (rows, totals) = flights.totals_of(Some(ROWS));

@@ -39,15 +39,18 @@ async fn resident_bytes(area: &Area<'_>, pod: &str, container: &str) -> u64 {
     let node = area.get("Pod", pod).await.unwrap()["spec"]["nodeName"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/nodes/{node}/proxy/stats/summary");
     let memory = async || -> Result<(String, u64), String> {
-        let summary: Value = serde_json::from_str(&area.kubectl(&["get", "--raw", &path])).unwrap();
+        let summary = area.site.tool("kubectl").args(["get", "--raw", &path]).output().unwrap();
+        let complaint = |error| format!("{error}: {}", String::from_utf8_lossy(&summary.stderr));
+        let summary: Value = serde_json::from_slice(&summary.stdout).map_err(complaint)?;
         let is_ours =
             |found: &&Value| found["podRef"]["name"] == pod && found["podRef"]["namespace"] == area.name.as_str();
         let pod = summary["pods"].as_array().unwrap().iter().find(is_ours).ok_or("it has none of the pod")?;
         let mut containers = pod["containers"].as_array().into_iter().flatten();
         let found = containers.find(|found| found["name"] == container).ok_or("it has none of the container")?;
-        let bytes = |field: &str| found["memory"][field].as_u64().unwrap_or(0);
+        let bytes = |field: &str| found["memory"][field].as_u64();
         // Of one the kernel counts what the process wrote, of the other also what it lately read.
-        let bytes = bytes("rssBytes").max(bytes("workingSetBytes"));
+        let bytes = bytes("rssBytes").max(bytes("workingSetBytes")).filter(|bytes| *bytes > 0);
+        let bytes = bytes.ok_or("it has no memory yet")?;
         Ok((found["memory"]["time"].as_str().unwrap_or_default().to_owned(), bytes))
     };
     let (first, _) = area.wait_for("the kubelet's figures", memory).await;
@@ -59,7 +62,6 @@ async fn resident_bytes(area: &Area<'_>, pod: &str, container: &str) -> u64 {
 }
 
 pub async fn a_sidecar_at_rest_takes_little_memory(site: &Site) {
-    let _peace = site.in_peace().await;
     let area = site.area("footprint").await;
     area.declare("plays", json!({"counterType": "Eventual", "dataset": "footprint_plays", "rollup": {"replicas": 1}}))
         .await;
@@ -81,7 +83,7 @@ async fn start(area: &Area<'_>, name: &str, metadata: &Value, sidecars: &Value) 
         "terminationGracePeriodSeconds": 0, "initContainers": sidecars, "containers": [container("main")]}});
     pod["metadata"]["name"] = json!(name);
     let began = Instant::now();
-    area.try_create(pod).await.unwrap();
+    area.apply(pod).await;
     area.wait_for(&format!("{name} to be ready"), async || {
         let pod = area.get("Pod", name).await?;
         let is_ready = condition(&pod, "Ready").is_some_and(|ready| ready["status"] == "True");
@@ -95,7 +97,6 @@ async fn start(area: &Area<'_>, name: &str, metadata: &Value, sidecars: &Value) 
 
 /// A figure, not a test of speed: it fails only if a pod does not start.
 pub async fn how_much_later_a_pod_is_ready_for_its_sidecar(site: &Site) {
-    let _alone = site.alone().await;
     let area = site.area("pod-start").await;
     area.declare("plays", json!({"counterType": "Eventual", "dataset": "pod_start_plays", "rollup": {"replicas": 1}}))
         .await;

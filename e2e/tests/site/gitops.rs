@@ -85,8 +85,6 @@ impl<'a> Story<'a> {
 }
 
 pub async fn argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told_right(site: &Site) {
-    // Whatever else asked much of Cassandra meanwhile might show as Degraded, rightly.
-    let _alone = site.alone().await;
     let area = site.area("gitops").await;
     let story = Story::begin(&area).await;
 

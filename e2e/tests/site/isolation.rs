@@ -22,7 +22,6 @@ async fn credentials(area: &Area<'_>, dataset: &str) -> (String, String) {
 }
 
 pub async fn nobody_reaches_the_counters_of_another_namespace(site: &Site) {
-    let _peace = site.in_peace().await;
     let areas = [site.area("isolation-a").await, site.area("isolation-b").await];
     let datasets = ["isolation_a", "isolation_b"];
     for (area, dataset) in areas.iter().zip(datasets) {

@@ -28,9 +28,18 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tallyman_e2e::site::Site;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// At the same time: their pods share the machine's cores.
 const SCENARIOS_AT_ONCE: usize = 3;
+
+/// Whether others may run beside a scenario.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Welcome,
+    /// It disturbs what all share, or would be disturbed by what others ask of it.
+    Unwelcome,
+}
 
 type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
@@ -38,13 +47,15 @@ type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 struct Scenario {
     area: &'static str,
     name: &'static str,
+    company: Company,
     run: for<'a> fn(&'a Site) -> Running<'a>,
 }
 
 macro_rules! scenarios {
-    ($($area:literal: $module:ident :: $name:ident,)*) => {
+    ($($area:literal $company:ident: $module:ident :: $name:ident,)*) => {
         &[$(Scenario {
             area: $area,
+            company: Company::$company,
             name: concat!(stringify!($module), "::", stringify!($name)),
             run: |site| Box::pin($module::$name(site)),
         }),*]
@@ -52,19 +63,19 @@ macro_rules! scenarios {
 }
 
 const SCENARIOS: &[Scenario] = scenarios![
-    "flights": flights::pods_count_flights_into_counters_of_all_three_types,
-    "restart": restart::no_add_is_lost_or_doubled_when_an_application_is_rolled,
-    "changes": changes::rollup_servers_and_settings_change_while_an_application_counts,
-    "pods-gone": faults::counts_are_right_after_pods_of_cache_and_rollup_are_deleted,
-    "stores-gone": faults::counts_are_right_after_cassandra_restarts_and_the_operator_was_away,
-    "isolation-a": isolation::nobody_reaches_the_counters_of_another_namespace,
-    "images": footprint::images_are_small_and_have_neither_shell_nor_package_manager,
-    "footprint": footprint::a_sidecar_at_rest_takes_little_memory,
-    "pod-start": footprint::how_much_later_a_pod_is_ready_for_its_sidecar,
-    "shop": examples::the_development_overlay_counts_in_three_languages,
-    "deletion": deletion::counts_outlive_their_declaration_unless_it_says_otherwise,
-    "gitops": gitops::argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told_right,
-    "upgrade": upgrade::an_upgrade_restarts_the_operator_alone_until_it_is_asked_for_more_and_no_add_is_lost,
+    "flights" Welcome: flights::pods_count_flights_into_counters_of_all_three_types,
+    "restart" Welcome: restart::no_add_is_lost_or_doubled_when_an_application_is_rolled,
+    "changes" Welcome: changes::rollup_servers_and_settings_change_while_an_application_counts,
+    "pods-gone" Welcome: faults::counts_are_right_after_pods_of_cache_and_rollup_are_deleted,
+    "stores-gone" Unwelcome: faults::counts_are_right_after_cassandra_restarts_and_the_operator_was_away,
+    "isolation-a" Welcome: isolation::nobody_reaches_the_counters_of_another_namespace,
+    "images" Welcome: footprint::images_are_small_and_have_neither_shell_nor_package_manager,
+    "footprint" Welcome: footprint::a_sidecar_at_rest_takes_little_memory,
+    "pod-start" Unwelcome: footprint::how_much_later_a_pod_is_ready_for_its_sidecar,
+    "shop" Unwelcome: examples::the_development_overlay_counts_in_three_languages,
+    "deletion" Welcome: deletion::counts_outlive_their_declaration_unless_it_says_otherwise,
+    "gitops" Unwelcome: gitops::argo_cds_engine_keeps_counters_as_git_says_and_their_health_is_told_right,
+    "upgrade" Unwelcome: upgrade::an_upgrade_restarts_the_operator_alone_until_it_is_asked_for_more_and_no_add_is_lost,
 ];
 
 /// What the scenarios run on. The first opens the site and installs what all need.
@@ -81,9 +92,18 @@ impl Stage {
         self.runtime.block_on(async {
             let open = AssertUnwindSafe(self.site.get_or_init(|| Site::open(self.is_whole))).catch_unwind();
             let site = open.await.map_err(|_| "the site could not be opened")?;
+            let installed = AssertUnwindSafe(self.installed.get_or_init(|| site.install())).catch_unwind().await;
+            // Until it is cleaned up: those who want no company do not want its leftovers either.
+            let (_peace, _alone);
+            match scenario.company {
+                Company::Welcome => _peace = site.in_peace().await,
+                Company::Unwelcome => _alone = site.alone().await,
+            }
             let play = async {
-                self.installed.get_or_init(|| site.install()).await;
+                assert!(installed.is_ok(), "Tallyman could not be installed");
+                let started = Instant::now();
                 (scenario.run)(site).await;
+                println!("{} took {:.0} s", scenario.name, started.elapsed().as_secs_f64());
             };
             if AssertUnwindSafe(play).catch_unwind().await.is_err() {
                 eprintln!("{}: what matters of the cluster:\n{}", scenario.name, site.report(scenario.area).await);

@@ -7,9 +7,8 @@ use crate::application::{counting, reader};
 use crate::tally::Tally;
 
 pub async fn no_add_is_lost_or_doubled_when_an_application_is_rolled(site: &Site) {
-    let _peace = site.in_peace().await;
     let area = site.area("restart").await;
-    area.declare("plays", json!({"counterType": "Accurate", "dataset": "restart_plays", "rollup": {"replicas": 1}}))
+    area.declare("plays", json!({"counterType": "Accurate", "dataset": "restart_plays", "rollup": {"replicas": 1}, "eventStore": {"acceptLimit": "1m"}}))
         .await;
     area.wait_until_ready("plays").await;
     let reader = reader(&area, "plays").await;

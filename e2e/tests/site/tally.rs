@@ -13,6 +13,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tallyman_e2e::PATIENCE;
+use tallyman_e2e::convergence::read_accurately;
 use tallyman_e2e::site::{Area, Forward};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -81,7 +82,7 @@ impl Tally {
         let none = Patch::Merge(json!({"spec": {"replicas": 0}}));
         let deployments: Api<k8s_openapi::api::apps::v1::Deployment> =
             Api::namespaced(area.site.client.clone(), &area.name);
-        deployments.patch("counting", &PatchParams::default(), &none).await.unwrap();
+        area.site.answered(async || deployments.patch("counting", &PatchParams::default(), &none).await).await;
         tokio::time::timeout(PATIENCE, self.task).await.expect("the application's pods do not end").unwrap();
         let pods = std::mem::take(&mut *self.pods.lock().unwrap());
         for (name, Seen { complaints, .. }) in &pods {
@@ -89,9 +90,10 @@ impl Tally {
         }
         for (name, Seen { last, .. }) in &pods {
             let status = last.as_ref().and_then(|pod| pod.status.as_ref());
-            let containers = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
-            // What an instance before it said is not heard.
-            assert!(containers.into_iter().all(|container| container.restart_count == 0), "{name}: {status:?}");
+            let statuses = status.map(|status| [&status.init_container_statuses, &status.container_statuses]);
+            let mut containers = statuses.into_iter().flatten().flatten().flatten();
+            // What an instance of the application before it said is not heard, and no sidecar may have died of anything.
+            assert!(containers.all(|container| container.restart_count == 0), "{name}: {status:?}");
         }
         Total {
             added: pods.values().map(|seen| seen.added).sum(),
@@ -102,12 +104,14 @@ impl Tally {
 }
 
 impl Total {
-    /// Waits until the counter shows just this, never more.
+    /// Asserts that the counter has just this, and waits until everybody is shown it, never more.
     pub async fn is_counted(&self, area: &Area<'_>, counter_namespace: &str, reader: &Forward) {
         let (client, added) = (reader.client(), i64::try_from(self.added).unwrap());
         assert!(added > 0);
+        let reading = read_accurately(client.clone(), counter_namespace.to_owned(), COUNTER.to_owned());
+        assert_eq!(reading.await, (COUNTER.to_owned(), added), "adds that were acknowledged");
         area.wait_for("the counter to show what was added", async || {
-            let count = client.get(counter_namespace, "total", None).await.map_err(|error| error.to_string())?.count;
+            let count = client.get(counter_namespace, COUNTER, None).await.map_err(|error| error.to_string())?.count;
             assert!(count <= added, "{count} is counted, {added} were added");
             if count == added { Ok(()) } else { Err(format!("{count} of {added}")) }
         })
@@ -206,7 +210,9 @@ async fn follow(api: Api<Pod>, name: String, pods: Pods) {
                 let mut pods = pods.lock().unwrap_or_else(PoisonError::into_inner);
                 let seen = pods.get_mut(&name).unwrap();
                 seen.added = seen.added.max(added);
-                seen.complaints.clone_from(&complaints);
+                if complaints.len() > seen.complaints.len() {
+                    seen.complaints.clone_from(&complaints);
+                }
             };
             if has_ended && is_whole {
                 return;

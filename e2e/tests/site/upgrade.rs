@@ -5,25 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeFrom;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::{AsyncBufReadExt, FutureExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, LogParams, PostParams};
+use kube::api::PostParams;
 use serde_json::{Value, json};
-use tallyman_e2e::convergence::read_accurately;
-use tallyman_e2e::packaging::{documents, printed, text};
+use tallyman_e2e::packaging::printed;
 use tallyman_e2e::site::{Area, Previous, SYSTEM, Site, condition};
-use tokio::task::JoinHandle;
 
-use crate::application::{container_security, metadata, pod_security, reader};
+use crate::application::{container_security, counting, metadata, pod_security, reader};
+use crate::tally::Tally;
 
-const AREA: &str = "upgrade";
-const COUNTER: &str = "go";
-const APPLICATION: &str = "app=go";
+const APPLICATION: &str = "app=counting";
 const OPERATORS: &str = "app.kubernetes.io/component=operator";
 const ROLLUP_SERVERS: &str = "app.kubernetes.io/component=rollup";
 const STATEFUL_SETS: [&str; 2] = ["plays-rollup", "plays-cache-0"];
@@ -99,7 +92,12 @@ async fn webhook_answers(area: &Area<'_>) {
         "spec": {"securityContext": pod_security(), "containers": [container]}}))
     .unwrap();
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let pod = area.pods().create(&dry_run, &pod).await.unwrap_or_else(|error| panic!("a pod was refused: {error}"));
+    let pod = area.wait_for("an answer about a pod", async || match area.pods().create(&dry_run, &pod).await {
+        // The API server's own, such as that its webhook does not answer.
+        Err(kube::Error::Api(refused)) => panic!("a pod was refused: {refused}"),
+        answer => answer.map_err(|error| error.to_string()),
+    });
+    let pod = pod.await;
     assert!(sidecar_image(&serde_json::to_value(&pod).unwrap()).is_some(), "without a sidecar: {pod:?}");
 }
 
@@ -108,90 +106,22 @@ fn sidecar_image(pod: &Value) -> Option<String> {
     Some(text_of(&containers.find(|container| container["name"] == "tallyman-sidecar")?["image"]))
 }
 
-/// The example application in Go, and the adds that it says were acknowledged.
-struct Application<'a> {
-    area: &'a Area<'a>,
-    adds: Arc<AtomicU64>,
-    pods: Vec<JoinHandle<()>>,
-}
-
-impl<'a> Application<'a> {
-    /// Deploys it, with a faster pace than the example has.
-    async fn start(area: &'a Area<'a>) -> Self {
-        let mut deployment = documents(&text("examples/applications/go/deployment.yaml")).remove(0);
-        deployment["spec"]["replicas"] = json!(2);
-        let pod = &mut deployment["spec"]["template"];
-        pod["metadata"]["annotations"]["tallyman.dev/counter-namespaces"] = json!("plays");
-        let settings = [("COUNTER_NAMESPACE", "plays"), ("COUNTER_NAME", COUNTER), ("INTERVAL", "0.05")];
-        pod["spec"]["containers"][0]["env"] =
-            settings.map(|(name, value)| json!({"name": name, "value": value})).into();
-        area.apply(deployment).await;
-        let mut application = Self { area, adds: Arc::default(), pods: Vec::new() };
-        application.follow().await;
-        application
-    }
-
-    /// Reads the logs of its pods, all of which are new, from their beginning to their end.
-    async fn follow(&mut self) {
-        let replicas = self.area.wait_for_rollout("Deployment", COUNTER).await;
-        // Those that were replaced have to go first.
-        self.area
-            .wait_for("the new pods alone", async || match self.area.uids(APPLICATION).await.len() {
-                pods if pods as u64 == replicas => Ok(()),
-                pods => Err(format!("{pods} pods")),
-            })
-            .await;
-        for pod in self.area.ready_pods(APPLICATION).await {
-            self.pods.push(tokio::spawn(acknowledged(self.area.pods(), pod, Arc::clone(&self.adds))));
-        }
-    }
-
-    /// Waits until it has counted some more.
-    async fn counts(&self) {
-        let before = self.adds.load(Ordering::Relaxed);
-        self.area
-            .wait_for("adds to be acknowledged", async || match self.adds.load(Ordering::Relaxed) - before {
-                ADDS_MIN.. => Ok(()),
-                few => Err(format!("{few} adds")),
-            })
-            .await;
-    }
-
-    async fn sidecars_run(&self, image: &str) {
-        let pods = self.area.list("Pod", APPLICATION).await;
-        let images: Vec<_> = pods.iter().filter_map(sidecar_image).collect();
-        assert_eq!(images, vec![image; pods.len()]);
-    }
-
-    /// Ends it; how many adds were acknowledged in all.
-    async fn end(self) -> u64 {
-        for pod in self.area.list("Pod", APPLICATION).await {
-            for container in pod["status"]["containerStatuses"].as_array().unwrap() {
-                assert_eq!(container["restartCount"], 0, "what it printed before is not read: {container}");
-            }
-        }
-        self.area.delete("Deployment", COUNTER).await;
-        for pod in self.pods {
-            pod.await.unwrap();
-        }
-        self.adds.load(Ordering::Relaxed)
-    }
-}
-
-async fn acknowledged(pods: Api<Pod>, pod: String, adds: Arc<AtomicU64>) {
-    let parameters = LogParams { container: Some("go".to_owned()), follow: true, ..LogParams::default() };
-    let mut lines = pods.log_stream(&pod, &parameters).await.unwrap().lines();
-    while let Some(line) = lines.try_next().await.unwrap() {
-        if line.starts_with(&format!("{COUNTER} added 1,")) {
-            adds.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+/// Waits until the application's new pods are there alone, and asserts that their sidecars have this image.
+async fn sidecars_run(area: &Area<'_>, image: &str) {
+    let replicas = area.wait_for_rollout("Deployment", "counting").await;
+    let pods = area.wait_for("the new pods alone", async || {
+        let pods = area.list("Pod", APPLICATION).await;
+        if pods.len() as u64 == replicas { Ok(pods) } else { Err(states(&pods)) }
+    });
+    let pods = pods.await;
+    let images: Vec<_> = pods.iter().filter_map(sidecar_image).collect();
+    assert_eq!(images, vec![image; pods.len()]);
 }
 
 /// What an upgrade of the operator is not to touch.
 #[derive(Debug, PartialEq)]
 struct Workloads {
-    pods: Vec<String>,
+    instances: Vec<String>,
     templates: BTreeMap<&'static str, Value>,
     images: Value,
 }
@@ -204,7 +134,7 @@ impl Workloads {
         }
         let status = area.get("CounterNamespace", "plays").await.unwrap()["status"].clone();
         let images = json!([status["images"]["rollup"], status["images"]["memcached"]]);
-        Self { pods: area.uids("").await, templates, images }
+        Self { instances: area.instances("").await, templates, images }
     }
 }
 
@@ -254,35 +184,35 @@ async fn play(area: &Area<'_>, previous: &Previous) {
     let mut install = helm(site, &["upgrade", "tallyman"]);
     install.arg(chart).arg("--reset-then-reuse-values").args(sets.iter().flat_map(|set| ["--set", set]));
     replace_operators(area, install, &operator_before).await;
-    let spec = json!({"counterType": "Accurate", "dataset": "upgrade_plays", "cache": {"replicas": 1, "shards": 1}});
+    let spec = json!({"counterType": "Accurate", "dataset": "upgrade_plays", "cache": {"replicas": 1, "shards": 1}, "eventStore": {"acceptLimit": "1m"}});
     area.declare("plays", spec).await;
     area.wait_until_ready("plays").await;
-    let mut application = Application::start(area).await;
-    application.sidecars_run(&sidecar_before).await;
-    application.counts().await;
+    let tally = Tally::begin(area);
+    counting(area, "plays", 2).await;
+    sidecars_run(area, &sidecar_before).await;
+    tally.wait_for_more(area, ADDS_MIN).await;
 
     let before = Workloads::of(area).await;
     assert_eq!(before.images[0], rollup_before);
     replace_operators(area, upgrade(site), &operator).await;
     update_is_available(area, &rollup).await;
-    application.counts().await;
+    tally.wait_for_more(area, ADDS_MIN).await;
     assert_eq!(Workloads::of(area).await, before, "the upgrade is not to touch them");
 
-    let of_application = area.uids(APPLICATION).await;
+    let of_application = area.instances(APPLICATION).await;
     let servers = area.list("Pod", ROLLUP_SERVERS).await.len();
     follow_release(area, json!("true")).await;
     succeeded(area, ROLLUP_SERVERS, servers, &rollup, async |pods| are_living(pods, servers - 1..)).await;
     let told = area.wait_for_condition("plays", "ImagesCurrent", "True").await;
     assert_eq!(told["reason"], "Current", "{told}");
     area.wait_until_ready("plays").await;
-    assert_eq!(area.uids(APPLICATION).await, of_application, "sidecars are replaced with their pods only");
-    application.counts().await;
+    assert_eq!(area.instances(APPLICATION).await, of_application, "sidecars are replaced with their pods only");
+    tally.wait_for_more(area, ADDS_MIN).await;
 
-    area.kubectl(&["rollout", "restart", "deployment/go"]);
-    application.follow().await;
-    application.sidecars_run(&sidecar).await;
+    area.kubectl(&["rollout", "restart", "deployment/counting"]);
+    sidecars_run(area, &sidecar).await;
     all_is_current(area).await;
-    application.counts().await;
+    tally.wait_for_more(area, ADDS_MIN).await;
 
     // With the annotation, it would follow the operator's release back. Without, going back touches as little as going forth.
     follow_release(area, Value::Null).await;
@@ -290,26 +220,23 @@ async fn play(area: &Area<'_>, previous: &Previous) {
     assert_eq!(before.images[0], rollup);
     replace_operators(area, helm(site, &["rollback", "tallyman"]), &operator_before).await;
     update_is_available(area, &rollup_before).await;
-    application.counts().await;
+    tally.wait_for_more(area, ADDS_MIN).await;
     assert_eq!(Workloads::of(area).await, before, "going back is not to touch them");
 
     replace_operators(area, upgrade(site), &operator).await;
     all_is_current(area).await;
-    application.counts().await;
+    tally.wait_for_more(area, ADDS_MIN).await;
     assert_eq!(Workloads::of(area).await, before, "the second upgrade is not to touch them");
 
-    let acknowledged = i64::try_from(application.end().await).unwrap();
+    let total = tally.finish(area).await;
     let reader = reader(area, "plays").await;
-    let (_, count) = read_accurately(reader.client(), "plays".to_owned(), COUNTER.to_owned()).await;
-    assert_eq!(count, acknowledged, "adds that were acknowledged");
-    println!("{count} adds, all of which were acknowledged");
+    total.is_counted(area, "plays", &reader).await;
+    println!("{} adds, all of which were acknowledged", total.added);
 }
 
-/// The revision of helm's release, and what it installed.
-fn installed(site: &Site) -> (String, String) {
-    let status: Value =
-        serde_json::from_str(&printed(&mut helm(site, &["status", "tallyman", "--output", "json"]))).unwrap();
-    (status["version"].to_string(), printed(&mut helm(site, &["get", "manifest", "tallyman"])))
+/// What helm installed.
+fn installed(site: &Site) -> String {
+    printed(&mut helm(site, &["get", "manifest", "tallyman"]))
 }
 
 pub async fn an_upgrade_restarts_the_operator_alone_until_it_is_asked_for_more_and_no_add_is_lost(site: &Site) {
@@ -320,20 +247,8 @@ pub async fn an_upgrade_restarts_the_operator_alone_until_it_is_asked_for_more_a
         return;
     }
     let previous = tokio::task::spawn_blocking(Previous::built).await.unwrap();
-    let _alone = site.alone().await;
     site.load_images(&previous.images());
-    let (revision, manifest) = installed(site);
-    let area = site.area(AREA).await;
-    let played = AssertUnwindSafe(play(&area, &previous)).catch_unwind().await;
-    if played.is_err() {
-        // Before the site is as it was.
-        eprintln!("{}", site.report(AREA).await);
-        if area.find("Deployment", COUNTER).await.is_some() {
-            area.delete("Deployment", COUNTER).await;
-        }
-        printed(&mut helm(site, &["rollback", "tallyman", &revision]));
-    }
-    site.existing(SYSTEM).wait_for_rollout("Deployment", "tallyman-operator").await;
-    played.unwrap_or_else(|panic| resume_unwind(panic));
-    assert_eq!(installed(site).1, manifest, "the site is to be as it was found");
+    let manifest = installed(site);
+    play(&site.area("upgrade").await, &previous).await;
+    assert_eq!(installed(site), manifest, "the site is to be as it was found");
 }
