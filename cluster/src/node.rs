@@ -127,9 +127,11 @@ conf_dir = {network}
             "failCgroupV1": false,
             "failSwapOn": false,
             "podLogsDir": self.0.join("pods"),
-            // This machine's disk is ours to watch: by default nothing runs on one that is nine tenths full.
+            // This machine's disk is ours to watch. By default nothing runs on one that is nine tenths full, and a hundredth is gigabytes
+            // of a large one, where pods would be evicted that need next to nothing.
             "evictionHard": {
-                "memory.available": "100Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%",
+                "memory.available": "100Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%",
+                "imagefs.inodesFree": "0%",
             },
             "evictionPressureTransitionPeriod": "10s",
             "imageGCHighThresholdPercent": 100,
