@@ -28,6 +28,9 @@ pub enum Action {
     BeginKubernetes,
     /// Waits until they are built.
     InstallKubernetes,
+    /// Begins these builds, one after the other, beside the stages that follow, which leave a core idle at times. A stage that needs one
+    /// waits for it, as cargo locks a profile's folder, and says what is wrong where it fails.
+    BeginBuilds(&'static [&'static [&'static str]]),
     /// The checks of [`tidy`].
     Tidy,
     /// Whether the files of [`generated`] are current.
@@ -154,6 +157,10 @@ fn run(action: &Action, more: &[(&'static str, String)], kubernetes: &mut Buildi
             }
             Ok(Outcome::of_check(true))
         }
+        Action::BeginBuilds(builds) => {
+            std::thread::spawn(|| builds.iter().all(|build| build_behind(build).is_ok()));
+            Ok(Outcome::of_check(true))
+        }
         Action::Tidy => tidy::check(".".as_ref()).map(Outcome::of_check),
         Action::Generated => generated::run(true).map(Outcome::of_check),
         Action::Deny(when_missing) => {
@@ -161,6 +168,15 @@ fn run(action: &Action, more: &[(&'static str, String)], kubernetes: &mut Buildi
             Ok(Outcome { is_good: checked.is_good, tests: Tests::default(), remark: checked.remark })
         }
     }
+}
+
+/// Builds what a cargo command tests, or builds, while everything else goes first.
+fn build_behind(arguments: &[&str]) -> Result<bool> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let of_cargo = arguments.split(|argument| *argument == "--").next().unwrap_or_default();
+    let no_run = (arguments.first() == Some(&"test")).then_some("--no-run");
+    let nice = process::program("nice", ["-n", "19"]).arguments([cargo]);
+    nice.arguments(of_cargo).arguments(no_run).quiet().succeeds()
 }
 
 fn line(name: &str, outcome: &Outcome, took: Duration) -> String {

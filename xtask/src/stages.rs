@@ -70,6 +70,14 @@ const TEST_AT_LENGTH: &[&str] = &[
     "--test", "simulation", "--test", "bounds", "--test", "attacks",
 ];
 
+/// The programs of images.
+#[rustfmt::skip]
+const BUILD_PROGRAMS: &[&str] = &[
+    "build", "--release", "--bins", "-p", "tallyman-operator", "-p", "tallyman-sidecar", "-p", "tallyman-rollup", "-p", "tallyman",
+];
+/// What is built in release, in the order in which it is needed.
+const RELEASE_BUILDS: &[&[&str]] = &[TEST_AT_LENGTH, TEST_BINARY, BUILD_PROGRAMS, TEST_END_TO_END];
+
 /// What the tests start themselves.
 const PACKAGES: &[Package] = &[
     Package { name: "redis-server", sign: "redis-server" },
@@ -135,6 +143,7 @@ pub const FULL: &[Stage] = &[
     DENY_STAGE,
     Stage { name: "servers", action: Action::Install(PACKAGES), servers: None },
     Stage { name: "Kubernetes, begun", action: Action::BeginKubernetes, servers: None },
+    Stage { name: "release, begun", action: Action::BeginBuilds(RELEASE_BUILDS), servers: None },
     on(nodes(1), cargo_with("tests", TEST_LIBRARIES, &[("SIM_SEEDS", SIMULATION_SEEDS_FAST)])),
     on(nodes(3), cargo("three Cassandra nodes", TEST_CASSANDRA)),
     cargo_with("simulation", TEST_AT_LENGTH, &[("SIM_SEEDS", SIMULATION_SEEDS), ("ATTACK_SEEDS", "0..40")]),
