@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cache;
 use crate::error::{Error, Result};
+use crate::state::Lock;
 
 /// A package, and a file by which to tell that it is installed.
 #[derive(Debug, Clone, Copy)]
@@ -14,11 +16,17 @@ pub struct Package {
     pub sign: &'static str,
 }
 
-/// Installs those of the packages that are missing.
+/// Installs those of the packages that are missing. Whoever installs some at the same time waits, and finds what this call has installed.
 ///
 /// # Errors
 /// [`Error::Missing`] where they cannot be installed.
 pub fn install(packages: &[Package]) -> Result<()> {
+    install_by(apt_get, packages, &cache::folder()?.join("debian-packages"))
+}
+
+fn install_by(apt_get: impl Fn(&[&str]) -> Result<bool>, packages: &[Package], place: &Path) -> Result<()> {
+    // Before looking: a file is there before its package and what that needs are all set up.
+    let _lock = Lock::take(place)?;
     let missing: Vec<&str> =
         packages.iter().filter(|package| !is_there(package.sign)).map(|package| package.name).collect();
     if missing.is_empty() {
@@ -65,6 +73,8 @@ fn is_file(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     #[test]
@@ -78,5 +88,21 @@ mod tests {
     #[test]
     fn nothing_is_installed_when_all_is_there() {
         install(&[Package { name: "no-such-package-here", sign: "sh" }]).unwrap();
+    }
+
+    #[test]
+    fn one_at_a_time_installs_packages() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("packages");
+        let called = AtomicU32::new(0);
+        let apt_get = |_: &[&str]| {
+            called.fetch_add(1, Ordering::Relaxed);
+            let lock = std::fs::File::open(folder.path().join("packages.lock")).unwrap();
+            assert!(lock.try_lock().is_err(), "another could install some, too");
+            Ok(true)
+        };
+        let packages = [Package { name: "no-such-package-here", sign: "/no-such-file-here" }];
+        install_by(apt_get, &packages, &place).unwrap();
+        assert_eq!(called.into_inner(), 2, "update and install");
     }
 }
