@@ -175,7 +175,7 @@ fn build_behind(arguments: &[&str]) -> Result<bool> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let of_cargo = arguments.split(|argument| *argument == "--").next().unwrap_or_default();
     let no_run = (arguments.first() == Some(&"test")).then_some("--no-run");
-    let nice = process::program("nice", ["-n", "19"]).arguments([cargo]);
+    let nice = process::program("nice", [cargo]);
     nice.arguments(of_cargo).arguments(no_run).quiet().succeeds()
 }
 

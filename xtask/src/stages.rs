@@ -29,44 +29,56 @@ const TEST_LIBRARIES: &[&str] = &[
     "test", "--workspace", "--exclude", "tallyman", "--exclude", "tallyman-e2e", "--exclude", "tallyman-cluster", "--no-fail-fast",
     "--", "--include-ignored",
 ];
+// Stages below name packages whose tests they do not run: what packages have in common is compiled with the features of all that are
+// named, and so once for stages that name the same.
+
 /// Most of them start a cluster of their own.
-const TEST_CLUSTER: &[&str] = &["test", "-p", "tallyman-cluster", "--no-fail-fast", "--", "--include-ignored"];
+#[rustfmt::skip]
+const TEST_CLUSTER: &[&str] = &[
+    "test", "-p", "tallyman-cluster", "-p", "tallyman-e2e", "--features", CONTROL_PLANE, "--no-fail-fast", "--lib",
+    "--test", "judges", "--test", "node", "--test", "real", "--", "--include-ignored",
+];
 /// What must hold on one node and on three.
 #[rustfmt::skip]
 const TEST_CASSANDRA: &[&str] = &[
-    // The same packages as before: what they have in common is compiled with the features of all of them, once.
     "test", "--workspace", "--exclude", "tallyman", "--exclude", "tallyman-e2e", "--exclude", "tallyman-cluster", "--no-fail-fast",
     "--test", "cassandra_conformance", "--test", "cassandra_schema", "--", "--include-ignored",
 ];
 /// Two at a time, as servers take the machine's memory; tests that hurt the same servers wait for each other.
 #[rustfmt::skip]
 const TEST_END_TO_END: &[&str] = &[
-    "test", "--release", "-p", "tallyman-e2e", "--no-fail-fast", "--test", "changes", "--test", "connection_trouble", "--test", "faults",
-    "--test", "flights", "--test", "roles", "--", "--include-ignored", "--test-threads", "2",
+    "test", "--release", "-p", "tallyman-counter", "-p", "tallyman", "-p", "tallyman-e2e", "--no-fail-fast",
+    "--test", "changes", "--test", "connection_trouble", "--test", "faults", "--test", "flights", "--test", "roles",
+    "--", "--include-ignored", "--test-threads", "2",
 ];
 /// What counts nothing by itself, and so need not be built for speed.
 #[rustfmt::skip]
 const TEST_CONTROL_PLANE: &[&str] = &[
-    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--lib", "--test", "operator",
-    "--test", "cluster_wide", "--test", "charts", "--test", "documentation", "--test", "examples", "--test", "gitops",
-    "--test", "images", "--", "--include-ignored", "--test-threads", "4", "--skip", "quiet::", "--skip", "scale::",
+    "test", "-p", "tallyman-cluster", "-p", "tallyman-e2e", "--features", CONTROL_PLANE, "--no-fail-fast",
+    "--test", "operator", "--test", "cluster_wide", "--test", "charts", "--test", "documentation", "--test", "examples",
+    "--test", "gitops", "--test", "images", "--", "--include-ignored", "--test-threads", "4", "--skip", "quiet::", "--skip", "scale::",
 ];
 /// So many objects that nothing else is to run beside them.
 #[rustfmt::skip]
 const TEST_CONTROL_PLANE_AT_SCALE: &[&str] = &[
-    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--no-fail-fast", "--test", "operator", "--", "--include-ignored",
-    "--nocapture", "--test-threads", "1", "quiet::", "scale::",
+    "test", "-p", "tallyman-cluster", "-p", "tallyman-e2e", "--features", CONTROL_PLANE, "--no-fail-fast", "--test", "operator",
+    "--", "--include-ignored", "--nocapture", "--test-threads", "1", "quiet::", "scale::",
 ];
 /// Pods on a node.
 #[rustfmt::skip]
 const TEST_SITE: &[&str] = &[
-    "test", "-p", "tallyman-e2e", "--features", "control-plane", "--test", "site", "--", "--include-ignored", "--nocapture",
+    "test", "-p", "tallyman-cluster", "-p", "tallyman-e2e", "--features", CONTROL_PLANE, "--test", "site",
+    "--", "--include-ignored", "--nocapture",
 ];
-const TEST_BINARY: &[&str] = &["test", "--release", "-p", "tallyman", "--no-fail-fast", "--", "--include-ignored"];
+#[rustfmt::skip]
+const TEST_BINARY: &[&str] = &[
+    "test", "--release", "-p", "tallyman-counter", "-p", "tallyman", "-p", "tallyman-e2e", "--no-fail-fast",
+    "--bin", "tallyman", "--test", "e2e", "--", "--include-ignored",
+];
 /// What takes its time: many seeds, and a million counters.
 #[rustfmt::skip]
 const TEST_AT_LENGTH: &[&str] = &[
-    "test", "--release", "-p", "tallyman-counter", "--no-fail-fast",
+    "test", "--release", "-p", "tallyman-counter", "-p", "tallyman", "-p", "tallyman-e2e", "--no-fail-fast",
     "--test", "simulation", "--test", "bounds", "--test", "attacks",
 ];
 
