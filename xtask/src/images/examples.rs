@@ -20,6 +20,8 @@ const NO_HOOK: &str = "true";
 
 /// Makes the stubs of Python. They fit the protobuf library of the same Debian.
 const PROTOC: Package = Package { name: "protobuf-compiler", sign: "protoc" };
+/// The types that every compiler of them has to hand, such as durations. Only recommended by the compiler's package.
+const TYPES: Package = Package { name: "libprotobuf-dev", sign: "/usr/include/google/protobuf/any.proto" };
 const PLUGIN: Package = Package { name: "protobuf-compiler-grpc", sign: "/usr/bin/grpc_python_plugin" };
 /// Where Debian's Python finds packages.
 const PYTHON_PACKAGES: &str = "/usr/lib/python3/dist-packages";
@@ -69,7 +71,7 @@ fn python(revision: &str) -> Result<Image> {
     let script = Path::new(APPLICATIONS).join("python/count.py");
     let script = fs::read_to_string(&script).with_context(|| script.display().to_string())?;
     let mut files = BTreeMap::from([(PathBuf::from("/app/count.py"), Contents::data(&script))]);
-    debian::install(&[PROTOC, PLUGIN])?;
+    debian::install(&[PROTOC, TYPES, PLUGIN])?;
     let stubs = tempfile::tempdir().context("a folder for stubs")?;
     let protos = ["tallyman/v1/counter.proto", "google/rpc/status.proto"];
     let mut protoc = std::process::Command::new(PROTOC.sign);
