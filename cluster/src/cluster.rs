@@ -429,6 +429,7 @@ impl Drop for Cluster {
             }
         }
         if self.state.shape.node {
+            machine::disconnect(&self.state.place);
             machine::remove_cgroups();
         }
         let folder = &self.state.place.folder;
@@ -477,6 +478,7 @@ fn end(state: &State) -> Result<()> {
         }
     }
     if state.shape.node {
+        machine::disconnect(&state.place);
         machine::remove_cgroups();
     }
     Ok(())

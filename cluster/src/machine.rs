@@ -97,6 +97,7 @@ pub(crate) fn prepare(machine: Pid, place: &Place, more: &[Ipv4Addr]) -> Result<
     let mut pair = ip(&["link", "add", &outside, "type", "veth", "peer", "name", INSIDE, "netns", &network]);
     run(&format!("connecting the network of {node} (does another cluster with this address run?)"), &mut pair)?;
     let outer = |arguments: &[&str]| run("preparing our end of the network", &mut ip(arguments));
+    outer(&["link", "set", &outside, "alias", &alias(place)])?;
     outer(&["address", "add", &peer, "peer", &node, "dev", &outside])?;
     outer(&["link", "set", &outside, "up"])?;
     let inner = |arguments: &[&str]| within(machine, Entry::Network, "ip", arguments);
@@ -109,6 +110,17 @@ pub(crate) fn prepare(machine: Pid, place: &Place, more: &[Ipv4Addr]) -> Result<
     }
     // These settings are each network namespace's own.
     within(machine, Entry::Network, "sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+}
+
+/// Removes the connection with a machine that has ended, if it is this place's. The system would, but in its own time, and until then the
+/// address cannot be used again.
+pub(crate) fn disconnect(place: &Place) {
+    let outside = interface(place.address);
+    let found = std::fs::read_to_string(format!("/sys/class/net/{outside}/ifalias")).unwrap_or_default();
+    if found.trim_end() == alias(place) {
+        // It fails where the system was faster.
+        let _ = run("removing a connection", &mut ip(&["link", "delete", &outside]));
+    }
 }
 
 /// Removes the control groups of containers that have ended with their machine. Those of another machine have processes, and stay.
@@ -174,6 +186,11 @@ fn peer(node: Ipv4Addr) -> Ipv4Addr {
 /// Our end of the pair: each node has another.
 fn interface(node: Ipv4Addr) -> String {
     format!("tallyman-{}", node.octets()[3])
+}
+
+/// Whose a connection is: two places may want the same address.
+fn alias(place: &Place) -> String {
+    place.folder.display().to_string()
 }
 
 #[cfg(test)]

@@ -90,7 +90,8 @@ fn pods_run_whatever_part_is_killed_and_all_of_it_goes_with_its_machine() {
     drop(cluster);
     let left: Vec<u32> = inside.into_iter().filter(|pid| is_running(*pid)).collect();
     assert!(left.is_empty(), "{left:?}");
-    assert!(!interface(20) && !place.folder.exists());
+    assert!(!interface(20));
+    assert!(!place.folder.exists());
 }
 
 const OWNED_FOLDER: &str = "TALLYMAN_TEST_OWNED_FOLDER";
@@ -127,7 +128,8 @@ fn what_a_killed_owner_left_is_ended_by_down() {
     owner.wait().unwrap();
     assert!(interface(22), "it had no chance to end what it had started");
     assert!(Cluster::down(&place).unwrap());
-    assert!(!interface(22) && !place.folder.exists());
+    assert!(!interface(22));
+    assert!(!place.folder.exists());
 }
 
 #[test]
@@ -151,5 +153,6 @@ fn a_machine_that_has_ended_is_said_to_have_and_down_clears_up() {
     let refused = Cluster::up(&place, &shape()).unwrap_err().to_string();
     assert!(refused.contains("has ended") && refused.contains("cluster down"), "{refused}");
     assert!(Cluster::down(&place).unwrap());
-    assert!(!interface(24) && !place.folder.exists());
+    assert!(!interface(24));
+    assert!(!place.folder.exists());
 }
