@@ -68,6 +68,8 @@ fn file(folder: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -82,6 +84,8 @@ mod tests {
         }
         assert!(state.is_complete());
         state.save().unwrap();
+        let mode = fs::metadata(&place.folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "others may not read keys");
         assert_eq!(State::load(&place.folder).unwrap(), Some(state));
     }
 

@@ -74,6 +74,10 @@ fn pods_run_whatever_part_is_killed_and_all_of_it_goes_with_its_machine() {
     let mut cluster = Cluster::start(&place, &shape()).unwrap();
     assert!(status(&place).unwrap().to_string().contains("one node"));
     run_pods(&cluster);
+    let elsewhere = Place { folder: folder.path().join("elsewhere"), ..place.clone() };
+    let Err(refused) = Cluster::start(&elsewhere, &shape()) else { panic!("two clusters have the same address") };
+    assert!(refused.to_string().contains("does another cluster with this address run?"), "{refused}");
+    assert!(interface(20), "it is not the other's to remove");
     for part in [Part::Scheduler, Part::Proxy, Part::Dns, Part::Kubelet, Part::Containerd] {
         cluster.kill(part).unwrap();
         cluster.restart(part).unwrap();
