@@ -37,8 +37,16 @@ pub struct Process {
 
 /// The cargo that runs us.
 pub fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Process {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    program(cargo, arguments)
+    program(cargo_program(), arguments)
+}
+
+/// The same, while everything else goes first.
+pub fn cargo_behind<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Process {
+    program("nice", [cargo_program()]).arguments(arguments)
+}
+
+fn cargo_program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
 }
 
 /// Any program.

@@ -157,8 +157,13 @@ fn run(action: &Action, more: &[(&'static str, String)], kubernetes: &mut Buildi
             }
             Ok(Outcome::of_check(true))
         }
-        Action::BeginBuilds(builds) => {
-            std::thread::spawn(|| builds.iter().all(|build| build_behind(build).is_ok()));
+        &Action::BeginBuilds(builds) => {
+            std::thread::spawn(move || {
+                for build in builds {
+                    // Where it fails, the stage that needs it says why.
+                    let _ = process::cargo_behind(building(build)).quiet().succeeds();
+                }
+            });
             Ok(Outcome::of_check(true))
         }
         Action::Tidy => tidy::check(".".as_ref()).map(Outcome::of_check),
@@ -170,13 +175,12 @@ fn run(action: &Action, more: &[(&'static str, String)], kubernetes: &mut Buildi
     }
 }
 
-/// Builds what a cargo command tests, or builds, while everything else goes first.
-fn build_behind(arguments: &[&str]) -> Result<bool> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+/// The arguments of a cargo command that builds what it tests, or builds, and runs nothing.
+fn building<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    // What follows is for the tests.
     let of_cargo = arguments.split(|argument| *argument == "--").next().unwrap_or_default();
-    let no_run = (arguments.first() == Some(&"test")).then_some("--no-run");
-    let nice = process::program("nice", [cargo]);
-    nice.arguments(of_cargo).arguments(no_run).quiet().succeeds()
+    let no_run = (of_cargo.first() == Some(&"test")).then_some("--no-run");
+    of_cargo.iter().copied().chain(no_run).collect()
 }
 
 fn line(name: &str, outcome: &Outcome, took: Duration) -> String {
@@ -231,6 +235,13 @@ mod tests {
         assert!(runs("127.0.2.1:11311") && !runs("127.0.2.1:11312"));
         assert_eq!(servers.provide(None).unwrap(), []);
         assert!(!runs("127.0.2.1:11311"));
+    }
+
+    #[test]
+    fn what_is_tested_later_is_built_without_running_a_test() {
+        let test = ["test", "--release", "--test", "faults", "--", "--include-ignored"];
+        assert_eq!(building(&test), ["test", "--release", "--test", "faults", "--no-run"]);
+        assert_eq!(building(&["build", "--bins"]), ["build", "--bins"]);
     }
 
     #[test]
