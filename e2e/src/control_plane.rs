@@ -156,6 +156,7 @@ impl Corner {
             arguments,
             kubeconfig: self.plane.cluster.kubeconfig(),
             environment: Vec::new(),
+            temporary: TempDir::new().unwrap(),
             admin,
             webhook,
             log: self.folder.path().join(format!("{identity}.log")),
@@ -270,6 +271,8 @@ pub struct OperatorProcess {
     arguments: BTreeMap<String, String>,
     kubeconfig: PathBuf,
     environment: Vec<(String, String)>,
+    /// Its temporary files since its last start, of which it removes none when it is killed.
+    temporary: TempDir,
     /// Its admin pages.
     pub admin: SocketAddr,
     /// Its webhook.
@@ -311,6 +314,8 @@ impl OperatorProcess {
         for (name, value) in &self.arguments {
             command.args([name, value]);
         }
+        self.temporary = TempDir::new().unwrap();
+        command.env("TMPDIR", self.temporary.path());
         command.env("KUBECONFIG", &self.kubeconfig).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let child = command.spawn().unwrap();
@@ -348,6 +353,9 @@ impl OperatorProcess {
         let (mut child, _) = self.running.take().unwrap();
         let status = child.wait().unwrap();
         assert!(status.success(), "{status}:\n{}", self.log());
+        // Passwords are among them.
+        let left: Vec<_> = std::fs::read_dir(self.temporary.path()).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(left.is_empty(), "it left {left:?}");
     }
 
     /// Whether it has ended by itself.
