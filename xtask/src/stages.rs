@@ -30,12 +30,13 @@ const TEST_LIBRARIES: &[&str] = &[
     "--", "--include-ignored",
 ];
 // Stages below name packages whose tests they do not run: what packages have in common is compiled with the features of all that are
-// named, and so once for stages that name the same.
+// named, and so once for stages that name the same. In dev, these programs make it nearly what the libraries' tests are compiled with.
 
 /// Most of them start a cluster of their own.
 #[rustfmt::skip]
 const TEST_CLUSTER: &[&str] = &[
-    "test", "-p", "tallyman-cluster", "-p", "tallyman-e2e", "--features", CONTROL_PLANE, "--no-fail-fast", "--lib",
+    "test", "-p", "tallyman", "-p", "tallyman-bench", "-p", "xtask", "-p", "tallyman-cluster", "-p", "tallyman-e2e",
+    "--features", CONTROL_PLANE, "--no-fail-fast", "--lib",
     "--test", "judges", "--test", "node", "--test", "real", "--", "--include-ignored",
 ];
 /// What must hold on one node and on three.
@@ -54,20 +55,23 @@ const TEST_END_TO_END: &[&str] = &[
 /// What counts nothing by itself, and so need not be built for speed.
 #[rustfmt::skip]
 const TEST_CONTROL_PLANE: &[&str] = &[
-    "test", "-p", "tallyman-cluster", "-p", "tallyman-e2e", "--features", CONTROL_PLANE, "--no-fail-fast",
+    "test", "-p", "tallyman", "-p", "tallyman-bench", "-p", "xtask", "-p", "tallyman-cluster", "-p", "tallyman-e2e",
+    "--features", CONTROL_PLANE, "--no-fail-fast",
     "--test", "operator", "--test", "cluster_wide", "--test", "charts", "--test", "documentation", "--test", "examples",
     "--test", "gitops", "--test", "images", "--", "--include-ignored", "--test-threads", "4", "--skip", "quiet::", "--skip", "scale::",
 ];
 /// So many objects that nothing else is to run beside them.
 #[rustfmt::skip]
 const TEST_CONTROL_PLANE_AT_SCALE: &[&str] = &[
-    "test", "-p", "tallyman-cluster", "-p", "tallyman-e2e", "--features", CONTROL_PLANE, "--no-fail-fast", "--test", "operator",
+    "test", "-p", "tallyman", "-p", "tallyman-bench", "-p", "xtask", "-p", "tallyman-cluster", "-p", "tallyman-e2e",
+    "--features", CONTROL_PLANE, "--no-fail-fast", "--test", "operator",
     "--", "--include-ignored", "--nocapture", "--test-threads", "1", "quiet::", "scale::",
 ];
 /// Pods on a node.
 #[rustfmt::skip]
 const TEST_SITE: &[&str] = &[
-    "test", "-p", "tallyman-cluster", "-p", "tallyman-e2e", "--features", CONTROL_PLANE, "--test", "site",
+    "test", "-p", "tallyman", "-p", "tallyman-bench", "-p", "xtask", "-p", "tallyman-cluster", "-p", "tallyman-e2e",
+    "--features", CONTROL_PLANE, "--test", "site",
     "--", "--include-ignored", "--nocapture",
 ];
 #[rustfmt::skip]
