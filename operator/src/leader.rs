@@ -23,10 +23,8 @@ use tokio::time::Instant;
 pub const LEASE: &str = "tallyman-operator";
 
 /// What a holder knows of its own lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Term {
-    /// Of the Lease as it was last written.
-    resource_version: String,
     /// Until when it is ours whatever happens, by this process's clock.
     until: Instant,
 }
@@ -77,7 +75,7 @@ impl Leadership {
     pub async fn lost(&self) {
         let mut changes = self.term.subscribe();
         loop {
-            let term = changes.borrow_and_update().clone();
+            let term = *changes.borrow_and_update();
             let Some(term) = term else { return };
             tokio::select! {
                 _ = changes.changed() => {}
@@ -118,16 +116,36 @@ impl Leadership {
     }
 
     /// Gives the lease up, so that another need not wait for its end. To be called once nothing is under way any more.
+    ///
+    /// It goes by what the Lease says, not by what is known here: a renewal whose answer nobody waited for may have been made, or be
+    /// made yet.
     pub async fn resign(&self) {
-        let Some(term) = self.term.send_replace(None) else { return };
-        let mut lease = self.written(None);
-        lease.metadata.resource_version = Some(term.resource_version);
-        if let Some(spec) = &mut lease.spec {
+        self.term.send_replace(None);
+        loop {
+            match self.give_up().await {
+                Ok(()) => return,
+                // That renewal was quicker.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => {
+                    tracing::warn!(%error, lease = LEASE, "the Lease could not be given up; it runs out");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn give_up(&self) -> kube::Result<()> {
+        let Some(held) = self.leases.get_opt(LEASE).await? else { return Ok(()) };
+        let holder = held.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+        if holder != Some(&*self.identity) {
+            return Ok(());
+        }
+        let mut free = self.written(held.spec.as_ref());
+        free.metadata.resource_version = held.metadata.resource_version;
+        if let Some(spec) = &mut free.spec {
             spec.holder_identity = None;
         }
-        if let Err(error) = self.leases.replace(LEASE, &PostParams::default(), &lease).await {
-            tracing::debug!(%error, "the Lease could not be given up; it runs out");
-        }
+        self.leases.replace(LEASE, &PostParams::default(), &free).await.map(|_| ())
     }
 
     async fn attempt(&self, seen: &mut Option<Seen>) -> kube::Result<()> {
@@ -173,9 +191,8 @@ impl Leadership {
     /// What becomes of an answer to a write that was begun at `asked`.
     fn write(&self, asked: Instant, answer: kube::Result<Lease>) -> kube::Result<()> {
         match answer {
-            Ok(lease) => {
+            Ok(_) => {
                 let term = Term {
-                    resource_version: lease.metadata.resource_version.unwrap_or_default(),
                     // A third less than others wait: what was begun before the end has this long to arrive.
                     until: asked + self.lease_duration * 2 / 3,
                 };
@@ -219,7 +236,7 @@ impl Leadership {
 #[async_trait]
 impl Permit for Leadership {
     async fn may_change_schema(&self) -> Result<(), String> {
-        let term = self.term.borrow().clone();
+        let term = *self.term.borrow();
         let Some(term) = term.filter(|term| Instant::now() < term.until) else {
             return Err("this operator is not the leader".to_owned());
         };
@@ -253,7 +270,24 @@ mod tests {
 
     /// An API server that has one Lease, or fails.
     #[derive(Clone, Default)]
-    struct Server(Arc<Mutex<(Option<Lease>, u64, bool)>>);
+    struct Server(Arc<Mutex<State>>);
+
+    #[derive(Default)]
+    struct State {
+        lease: Option<Lease>,
+        version: u64,
+        fails: bool,
+        /// Whether its holder's renewal, sent a while ago, arrives before the next write.
+        is_renewed_first: bool,
+    }
+
+    impl State {
+        fn put(&mut self, mut written: Lease) {
+            self.version += 1;
+            written.metadata.resource_version = Some(self.version.to_string());
+            self.lease = Some(written);
+        }
+    }
 
     impl Server {
         fn candidate(&self, identity: &str) -> Leadership {
@@ -279,29 +313,29 @@ mod tests {
                     json!({"kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason, "message": ""}),
                 )
             };
-            let (lease, version, fails) = &mut *state;
-            let there = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
-            if *fails {
+            if state.fails {
                 return failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
             }
             if *method == Method::GET {
-                return lease.as_ref().map_or_else(
+                return state.lease.as_ref().map_or_else(
                     || failure(StatusCode::NOT_FOUND, "NotFound"),
                     |lease| (StatusCode::OK, json!(lease)),
                 );
             }
-            let mut written: Lease = serde_json::from_slice(body).unwrap();
+            if let (true, Some(held)) = (std::mem::take(&mut state.is_renewed_first), state.lease.clone()) {
+                state.put(held);
+            }
+            let written: Lease = serde_json::from_slice(body).unwrap();
+            let there = state.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
             if written.metadata.resource_version != there {
                 return failure(StatusCode::CONFLICT, "Conflict");
             }
-            *version += 1;
-            written.metadata.resource_version = Some(version.to_string());
-            *lease = Some(written);
-            (StatusCode::OK, json!(lease))
+            state.put(written);
+            (StatusCode::OK, json!(state.lease))
         }
 
         fn set_failing(&self, fails: bool) {
-            self.0.lock().unwrap().2 = fails;
+            self.0.lock().unwrap().fails = fails;
         }
     }
 
@@ -354,7 +388,7 @@ mod tests {
         take_over(&second).await;
         // A clock that stood still while the process did.
         let until = Instant::now() + LASTS;
-        first.term.send_replace(Some(Term { resource_version: "1".to_owned(), until }));
+        first.term.send_replace(Some(Term { until }));
         assert!(first.is_held());
         assert_eq!(first.may_change_schema().await, Err("the leader is b by now".to_owned()));
         assert!(!first.is_held());
@@ -380,5 +414,37 @@ mod tests {
         first.resign().await;
         tokio::join!(attempt(&second), attempt(&third));
         assert!(!first.is_held() && (second.is_held() ^ third.is_held()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_given_up_although_a_renewal_was_under_way() {
+        // Made, but its answer was not waited for: known to the API server alone.
+        let server = Server::default();
+        let (first, second) = (server.candidate("a"), server.candidate("b"));
+        attempt(&first).await;
+        attempt(&server.candidate("a")).await;
+        first.resign().await;
+        attempt(&second).await;
+        assert!(second.is_held());
+
+        // It arrives between the look and the write.
+        let server = Server::default();
+        let (first, second) = (server.candidate("a"), server.candidate("b"));
+        attempt(&first).await;
+        server.0.lock().unwrap().is_renewed_first = true;
+        first.resign().await;
+        attempt(&second).await;
+        assert!(second.is_held());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_hold_the_lease_leaves_it_to_its_holder() {
+        let server = Server::default();
+        let (first, second) = (server.candidate("a"), server.candidate("b"));
+        attempt(&first).await;
+        second.resign().await;
+        attempt(&second).await;
+        assert!(first.is_held() && !second.is_held());
+        assert_eq!(first.may_change_schema().await, Ok(()));
     }
 }

@@ -31,7 +31,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// After the leader could not begin.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long giving the lease up may take.
-const RESIGNATION: Duration = Duration::from_secs(2);
+const RESIGNATION: Duration = Duration::from_secs(5);
 
 /// Why the operator did not begin or go on.
 #[derive(Debug, thiserror::Error)]
