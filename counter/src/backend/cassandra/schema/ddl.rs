@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::cql::Cql;
 use super::plan::Refusal;
 use super::tables::Table;
+use super::usable::usable;
 use super::{Error, Result, query, read};
 
 /// How long the nodes may take to agree.
@@ -118,11 +119,11 @@ impl Ddl {
         self.change(&changing, statement).await
     }
 
-    /// Whether the table is there, and ours; where it is, it can be used by then.
+    /// Whether the table is there, and ours; where it is, it can be used by then, through any node.
     async fn is_usable(&self, table: &Table) -> Result<bool> {
         let is_there = self.is_there(table).await?;
         if is_there {
-            read::usable(&self.session, &table.keyspace, &table.name).await?;
+            usable(&self.session, &table.keyspace, &table.name, table.columns()).await?;
         }
         Ok(is_there)
     }

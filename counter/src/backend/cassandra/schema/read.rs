@@ -1,7 +1,6 @@
 //! What is there: of a keyspace, its tables, its slices, its owner.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::statement::Consistency;
@@ -11,6 +10,7 @@ use super::cql;
 use super::patience::repeated;
 use super::plan::{Found, FoundRole, Wanted};
 use super::tables::{Column, FoundTable, KnownOptions, OWNER, Order, Part, REMOVED, SLICES};
+use super::usable::usable;
 use super::{Error, Result, floors, query, roles, slices};
 
 /// Everything that a plan for `wanted` looks at. `password_is_right`: whether the role that is wanted can log in with the password
@@ -27,18 +27,18 @@ pub async fn found(
     let replication = replication(session, keyspace).await?;
     let tables = tables(session, keyspace).await?;
     // Rows are read only from tables that say they are ours; the plan refuses others.
-    let ours = |name: &str| tables.get(name).is_some_and(FoundTable::is_marked);
+    let ours = |name: &str| tables.get(name).filter(|table| table.is_marked());
     let (mut owned_by, mut slices, mut floors) = (None, BTreeMap::new(), BTreeMap::new());
-    if ours(OWNER) {
-        usable(session, keyspace, OWNER).await?;
+    if let Some(table) = ours(OWNER) {
+        usable(session, keyspace, OWNER, &table.columns).await?;
         owned_by = owner(session, keyspace, Consistency::LocalQuorum).await?;
     }
-    if ours(SLICES) {
-        usable(session, keyspace, SLICES).await?;
+    if let Some(table) = ours(SLICES) {
+        usable(session, keyspace, SLICES, &table.columns).await?;
         slices = slices::read_regions(session, keyspace).await?;
     }
-    if ours(REMOVED) {
-        usable(session, keyspace, REMOVED).await?;
+    if let Some(table) = ours(REMOVED) {
+        usable(session, keyspace, REMOVED, &table.columns).await?;
         floors = floors::read(session, keyspace).await?;
     }
     let role = match &wanted.role {
@@ -76,27 +76,6 @@ pub(super) fn node_away(session: &Session, datacenter: &str) -> Option<String> {
 pub async fn table(session: &Session, keyspace: &str, name: &str) -> Result<Option<FoundTable>> {
     let filter = format!("keyspace_name = {} AND table_name = {}", cql::string(keyspace), cql::string(name));
     Ok(select(session, keyspace, &filter).await?.remove(name))
-}
-
-/// How long a table may be listed before it can be used.
-const USABLE_LIMIT: Duration = Duration::from_secs(10);
-const USABLE_EVERY: Duration = Duration::from_millis(20);
-
-/// Waits until a table that is listed can be used: a node that is creating one lists it a moment before it knows it.
-///
-/// # Errors
-/// When it cannot be used in time.
-pub(super) async fn usable(session: &Session, keyspace: &str, name: &str) -> Result<()> {
-    let mut last = "no node has answered".to_owned();
-    let usable = tokio::time::timeout(USABLE_LIMIT, async {
-        // To be prepared, a statement needs the table and none of its rows.
-        while let Err(error) = session.prepare(format!("SELECT * FROM {keyspace}.{name}")).await {
-            last = error.to_string();
-            tokio::time::sleep(USABLE_EVERY).await;
-        }
-    });
-    let doing = || format!("use {keyspace}.{name}, though it is listed");
-    usable.await.map_err(|_| Error::Unavailable { doing: doing(), reason: last })
 }
 
 /// Which table options the server knows: those that its own schema has a column for.
