@@ -4,6 +4,8 @@
 
 #[path = "cassandra_schema/node.rs"]
 mod node;
+#[path = "cassandra_schema/processes.rs"]
+mod processes;
 #[path = "cassandra_schema/removal.rs"]
 mod removal;
 #[path = "cassandra_schema/short_slices.rs"]

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use tallyman_counter::backend::cassandra::schema::Error;
 use tallyman_counter::backend::cassandra::schema::datasets::requested;
 use tallyman_counter::backend::cassandra::schema::ddl::Ddl;
 use tallyman_counter::backend::cassandra::schema::plan::{Replication, Wanted};
+use tallyman_counter::backend::cassandra::schema::provision::Incomplete;
 use tallyman_counter::backend::cassandra::schema::read;
 use tallyman_counter::backend::cassandra::schema::tables::FoundTable;
 use tallyman_counter::configuration::NamespaceConfiguration;
-use tallyman_counter::retention::Ahead;
+use tallyman_counter::retention::{self, Ahead};
+use tallyman_counter::{aggregation, store};
 
 pub fn contact_points() -> Vec<String> {
     let nodes = std::env::var("TALLYMAN_CASSANDRA").unwrap_or_else(|_| "127.0.0.1:9042".to_owned());
@@ -31,11 +34,15 @@ pub struct Keyspace {
 
 impl Keyspace {
     pub async fn new() -> Self {
+        Self::named(format!("schema_{}", uuid::Uuid::now_v7().simple())).await
+    }
+
+    /// One that others may have by its name.
+    pub async fn named(name: String) -> Self {
         let session = session().await;
         let rows = session.query_unpaged("SELECT data_center FROM system.local", ()).await.unwrap();
         let (datacenter,): (String,) = rows.into_rows_result().unwrap().single_row().unwrap();
         let nodes = read::nodes(&session)[&datacenter];
-        let name = format!("schema_{}", uuid::Uuid::now_v7().simple());
         Self { name, session: Arc::new(session), factor: u32::try_from(nodes.min(3)).unwrap(), datacenter }
     }
 
@@ -85,5 +92,24 @@ impl Keyspace {
 
     pub async fn drop(self) {
         self.run(&format!("DROP KEYSPACE {}", self.name)).await;
+    }
+}
+
+/// Whether the same may be done in a moment: nodes that share their machine with others answer late, or tell their time so late that no
+/// clock can be held against it.
+pub fn may_pass(incomplete: &Incomplete) -> bool {
+    match incomplete {
+        Incomplete::Schema(error) => error.is_retryable() && !matches!(error, Error::Refused(_)),
+        Incomplete::Slices { source: retention::Error::Aggregation(error), .. } => is_stall(error),
+        Incomplete::Slices { .. } | Incomplete::Unfinished { .. } => false,
+    }
+}
+
+/// The same of what reads and rolls up.
+pub fn is_stall(error: &aggregation::Error) -> bool {
+    match error {
+        aggregation::Error::Store(error) => store::Error::is_retryable(error),
+        aggregation::Error::Clock(_) => true,
+        aggregation::Error::NoSlices | aggregation::Error::MarkMissing { .. } => false,
     }
 }

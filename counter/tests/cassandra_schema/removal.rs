@@ -18,8 +18,9 @@ use tallyman_counter::model::{
 };
 use tallyman_counter::retention::Ahead;
 use tallyman_counter::store::{Append, EventStore, RollupStore, Touch};
+use tokio::time::Instant;
 
-use crate::node::{Keyspace, contact_points};
+use crate::node::{Keyspace, contact_points, is_stall, may_pass};
 
 const SETTINGS: SliceSettings = SliceSettings {
     buckets_per_id: NonZeroU16::MIN,
@@ -28,6 +29,22 @@ const SETTINGS: SliceSettings = SliceSettings {
     write_timeout: Duration::from_millis(300),
     max_clock_skew: Duration::from_millis(900),
 };
+
+/// For how long what may pass is tried again.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Applies until nothing is in the way but what does not pass by itself.
+async fn applied(provisioner: &Provisioner, wanted: &Wanted) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match provisioner.apply(wanted, &mut |_| {}).await {
+            Err(incomplete) if may_pass(&incomplete) && Instant::now() < until => tokio::time::sleep(PAUSE).await,
+            done => break drop(done.unwrap()),
+        }
+    }
+}
 
 /// The dataset as these namespaces ask for it.
 fn wanted(keyspace: &Keyspace, namespaces: &[&str]) -> Wanted {
@@ -61,11 +78,21 @@ impl World {
         cluster.connected().await;
         let clock = Arc::new(SystemClock::new());
         let provisioner = Provisioner::new(cluster.clone(), clock.clone(), None);
-        provisioner.apply(wanted, &mut |_| {}).await.unwrap();
+        applied(&provisioner, wanted).await;
         let stores = Arc::new(cluster.dataset(&wanted.dataset.keyspace, &wanted.dataset.region));
         let dataset = Dataset::new(wanted.dataset.keyspace.clone(), stores.clone(), stores.clone(), clock);
-        dataset.refresh().await.unwrap();
-        Self { cluster, provisioner, dataset, stores }
+        let world = Self { cluster, provisioner, dataset, stores };
+        world.refresh().await;
+        world
+    }
+
+    /// What a process does every now and then.
+    async fn refresh(&self) {
+        let until = Instant::now() + PATIENCE;
+        while let Err(error) = self.dataset.refresh().await {
+            assert!(error.is_retryable() && Instant::now() < until, "{error}");
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// What a sidecar does: an event at `time`, and its touch.
@@ -82,12 +109,12 @@ impl World {
     /// Rolls the counter up until what was written before is in.
     async fn rolled_up(&self, counter: &CounterKey) -> Checkpoint {
         loop {
-            self.dataset.refresh().await.unwrap();
-            let rolled_up = roll_up(&self.dataset, None, &ScanBudget::new(1000), counter).await.unwrap();
-            if !rolled_up.is_unrolled() {
-                return rolled_up.checkpoint().unwrap();
+            self.refresh().await;
+            match roll_up(&self.dataset, None, &ScanBudget::new(1000), counter).await {
+                Ok(rolled_up) if !rolled_up.is_unrolled() => return rolled_up.checkpoint().unwrap(),
+                Err(error) if !is_stall(&error) => panic!("{error}"),
+                _ => tokio::time::sleep(PAUSE).await,
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -123,7 +150,12 @@ async fn a_deleted_namespace_leaves_no_row_and_its_name_counts_anew_whatever_com
     for table in keyspace.tables().await.iter().filter(|table| table.starts_with("events_")) {
         assert!(keys(&keyspace, table).await.iter().all(|(namespace, _)| namespace == "likes"), "{table}");
     }
-    let refused = world.provisioner.plan(&both).await.unwrap_err();
+    let refused = loop {
+        match world.provisioner.plan(&both).await.unwrap_err() {
+            Error::Unavailable { .. } | Error::Timeout { .. } => tokio::time::sleep(PAUSE).await,
+            refused => break refused,
+        }
+    };
     assert!(refused.is_retryable() && matches!(refused, Error::Refused(Refusal::RemovedJustNow { .. })), "{refused}");
 
     // What was under way all the time comes late: rows that no deletion has seen, and checkpoints made of them.
@@ -133,7 +165,7 @@ async fn a_deleted_namespace_leaves_no_row_and_its_name_counts_anew_whatever_com
     for counter in [&old, &late] {
         world.stores.write_checkpoint(counter, made_late).await.unwrap();
     }
-    world.dataset.refresh().await.unwrap();
+    world.refresh().await;
     for counter in [&old, &late] {
         assert_eq!(world.stores.read(counter).await.unwrap(), None, "{counter}");
     }
@@ -149,7 +181,7 @@ async fn a_deleted_namespace_leaves_no_row_and_its_name_counts_anew_whatever_com
     while world.now() < usable_from.plus(SETTINGS.max_clock_skew) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    world.provisioner.apply(&both, &mut |_| {}).await.unwrap();
+    applied(&world.provisioner, &both).await;
     // A process that has known nothing of all that.
     let new = World::new(&both).await;
     for counter in [&old, &late] {
@@ -186,7 +218,7 @@ async fn a_dataset_is_dropped_by_its_owner_alone_and_its_keyspace_where_it_came_
     // One that was there before stays, without anything of ours, and with what is somebody else's.
     let name = &keyspace.name;
     keyspace.run(&format!("CREATE KEYSPACE {name} WITH replication = {}", keyspace.replication())).await;
-    world.provisioner.apply(&wanted, &mut |_| {}).await.unwrap();
+    applied(&world.provisioner, &wanted).await;
     keyspace.run(&format!("CREATE TABLE {name}.theirs (id uuid PRIMARY KEY)")).await;
     let mut done = Vec::new();
     let removal = world.provisioner.remove_dataset(&wanted, &mut |step| done.push(step.action.name())).await.unwrap();

@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::cql::Cql;
+use super::patience::repeated;
 use super::plan::Refusal;
 use super::tables::Table;
 use super::usable::usable;
@@ -85,7 +86,10 @@ impl Ddl {
             return Ok(false);
         }
         let known = read::known_options(&self.session).await?;
-        self.change(&changing, &table.create(known)).await?;
+        // Others may have created the keyspace, and not every node heard of it.
+        let is_early = |error: &Error| matches!(error, Error::UnknownYet { .. });
+        let create = table.create(known);
+        repeated(is_early, || self.change(&changing, &create)).await?;
         // Whose is it, if somebody was quicker under the same name?
         if self.is_usable(table).await? {
             return Ok(true);
@@ -155,7 +159,7 @@ impl Ddl {
     }
 
     /// Waits until all nodes that answer have the same schema, and answers its version.
-    async fn agreement(&self, when: &str) -> Result<Uuid> {
+    pub(super) async fn agreement(&self, when: &str) -> Result<Uuid> {
         let mut last = "no node has told its schema version yet".to_owned();
         let agreed = tokio::time::timeout(AGREEMENT_LIMIT, async {
             loop {

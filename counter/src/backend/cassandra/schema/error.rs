@@ -38,6 +38,14 @@ pub enum Error {
         /// Its name.
         table: String,
     },
+    /// A node says that a table or keyspace is not there: it may not have heard of it yet. To be tried again.
+    #[error("cannot {doing}: {reason}, as far as the node knows that was asked; try again")]
+    UnknownYet {
+        /// What was tried.
+        doing: String,
+        /// What the server says.
+        reason: String,
+    },
     /// The role that is logged in may not do it.
     #[error("cannot {doing}: the role that is logged in lacks the permission: {reason}")]
     Unauthorized {
@@ -93,7 +101,11 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Timeout { .. } | Self::Unavailable { .. } | Self::InPieces { .. } | Self::NoAgreement { .. } => true,
+            Self::Timeout { .. }
+            | Self::Unavailable { .. }
+            | Self::InPieces { .. }
+            | Self::UnknownYet { .. }
+            | Self::NoAgreement { .. } => true,
             Self::Refused(refusal) => refusal.is_temporary(),
             _ => false,
         }
@@ -144,12 +156,22 @@ impl Error {
         match error {
             DbError::WriteTimeout { .. } | DbError::ReadTimeout { .. } => Self::Timeout { doing, reason },
             DbError::Unauthorized => Self::Unauthorized { doing, reason },
+            DbError::Invalid if is_unknown(message) => Self::UnknownYet { doing, reason },
             DbError::SyntaxError | DbError::Invalid | DbError::ConfigError | DbError::AlreadyExists { .. } => {
                 Self::Rejected { doing, reason }
             }
             error => Self::Unavailable { doing, reason: format!("{error}: {message}") },
         }
     }
+}
+
+/// Whether this is what a server says of a table or keyspace that it does not know. It has no code of its own, and its words differ
+/// from version to version. Of a role it says the same, and means it: roles are rows.
+fn is_unknown(message: &str) -> bool {
+    let message = message.to_lowercase();
+    let of_what = ["table ", "keyspace ", "<table ", "<keyspace "];
+    let is_missing = message.contains("does not exist") || message.contains("doesn't exist");
+    message.starts_with("unconfigured table ") || (is_missing && of_what.iter().any(|what| message.starts_with(what)))
 }
 
 impl From<Error> for store::Error {
@@ -161,10 +183,34 @@ impl From<Error> for store::Error {
             Error::Unreadable { .. } => Self::Corrupt { reason },
             Error::Unavailable { .. }
             | Error::InPieces { .. }
+            | Error::UnknownYet { .. }
             | Error::Unauthorized { .. }
             | Error::Rejected { .. }
             | Error::NotPermitted(_)
             | Error::Refused(_) => Self::Unavailable { reason },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_or_keyspace_that_a_node_does_not_know_may_be_known_later_and_nothing_else() {
+        let of = |message: &str| Error::of_server("claim it".to_owned(), &DbError::Invalid, message);
+        for unknown in [
+            "table dataset_owner does not exist",
+            "keyspace plays does not exist",
+            "Keyspace 'plays' doesn't exist",
+            "<keyspace plays> doesn't exist",
+            "unconfigured table slices",
+        ] {
+            assert!(of(unknown).is_retryable(), "{unknown}");
+        }
+        for wrong in ["Role keyspace doesn't exist", "Undefined column name keyspace", "Table name 'a-b' is invalid"] {
+            let error = of(wrong);
+            assert!(matches!(error, Error::Rejected { .. }), "{wrong}: {error:?}");
         }
     }
 }

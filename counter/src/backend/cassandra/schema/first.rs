@@ -1,7 +1,8 @@
 //! `INSERT … IF NOT EXISTS`: of those who insert the same row at once one wins, and all are told who it was.
 //!
 //! Such statements on one partition keep each other out. Where many are sent at once, Cassandra gives up on some of them after a
-//! second or two, without saying whether they were carried out. They can be repeated: the row that is there stays.
+//! second or two, without saying whether they were carried out; and a replica that has not heard of a new table yet fails them. They
+//! can be repeated: the row that is there stays.
 
 use scylla::client::session::Session;
 use scylla::statement::{Consistency, SerialConsistency};
@@ -27,12 +28,11 @@ pub async fn insert<T, F: Future<Output = Result<Option<T>>>>(
     read: impl Fn() -> F,
 ) -> Result<T> {
     let _one = INSERTING.lock().await;
-    let is_contended = |error: &Error| matches!(error, Error::Timeout { .. });
     let attempt = || async {
         let statement = query::conditional(text.to_run(), Consistency::LocalQuorum, serial);
         query::run(session, doing, statement).await?;
         let reason = || "it is not there, though its creation was acknowledged".to_owned();
         read().await?.ok_or_else(|| Error::Unavailable { doing: doing.to_owned(), reason: reason() })
     };
-    repeated(is_contended, attempt).await
+    repeated(Error::is_retryable, attempt).await
 }

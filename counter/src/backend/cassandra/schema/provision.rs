@@ -92,7 +92,12 @@ impl Provisioner {
     /// When it cannot be read, or something is there that is not ours to touch.
     pub async fn plan(&self, wanted: &Wanted) -> Result<Plan> {
         let ddl = self.ddl().map_err(unavailable)?;
-        let found = read::found(ddl.session(), wanted, self.password_is_right(wanted)).await?;
+        let mut found = read::found(ddl.session(), wanted, self.password_is_right(wanted)).await?;
+        if found.replication.is_none() && wanted.must_exist {
+            // A node that has just started may know an old schema: it alone is not believed that a dataset is gone.
+            ddl.agreement("before: miss a dataset").await?;
+            found = read::found(ddl.session(), wanted, self.password_is_right(wanted)).await?;
+        }
         let was_removed = |namespace: &NamespaceName| found.floors.contains_key(namespace.as_str());
         // Whether a name may be used again is not for a clock to say that may be wrong.
         let now = if wanted.dataset.namespaces.iter().any(was_removed) {

@@ -127,6 +127,13 @@ fn is_ours(wanted: &Wanted, found: &Found) -> std::result::Result<bool, Refusal>
     }
 }
 
+/// What is there. What is not listed is taken to be gone for good, and nobody looks again: a node that has just started and knows an
+/// old schema is not believed.
+async fn found(ddl: &Ddl, wanted: &Wanted) -> Result<Found> {
+    ddl.agreement(&format!("before: remove what is in {}", wanted.dataset.keyspace)).await?;
+    read::found(ddl.session(), wanted, async { Ok(true) }).await
+}
+
 impl Provisioner {
     /// Deletes everything that a namespace has in a dataset which other namespaces use on. Those are in `wanted`, this one is not
     /// any more. From [`Removal::usable_from`] on the name can be provisioned again; each call moves that on.
@@ -141,7 +148,7 @@ impl Provisioner {
             let (dataset, namespace) = (keyspace.clone(), namespace.clone());
             return Err(Refusal::StillWanted { dataset, namespace }.into());
         }
-        let found = read::found(ddl.session(), wanted, async { Ok(true) }).await?;
+        let found = found(&ddl, wanted).await?;
         if !is_ours(wanted, &found)? {
             return Ok(Removal::default());
         }
@@ -168,7 +175,7 @@ impl Provisioner {
     /// When that is not known.
     pub async fn holds_others(&self, wanted: &Wanted, namespace: &NamespaceName) -> Result<bool> {
         let (ddl, keyspace) = (self.ddl().map_err(unavailable)?, &wanted.dataset.keyspace);
-        let found = read::found(ddl.session(), wanted, async { Ok(true) }).await?;
+        let found = found(&ddl, wanted).await?;
         if !is_ours(wanted, &found)? || !found.tables.get(ROLLUP).is_some_and(FoundTable::is_marked) {
             return Ok(false);
         }
@@ -217,7 +224,7 @@ impl Provisioner {
         progress: &mut (dyn FnMut(&Step) + Send),
     ) -> Result<DatasetRemoval> {
         let (ddl, keyspace) = (self.ddl().map_err(unavailable)?, &wanted.dataset.keyspace);
-        let found = read::found(ddl.session(), wanted, async { Ok(true) }).await?;
+        let found = found(&ddl, wanted).await?;
         let removal = plan_dataset(wanted, &found)?;
         // A node that does not hear of the end would bring the old rows back, should the dataset be made again under its name.
         if let Some(node) =

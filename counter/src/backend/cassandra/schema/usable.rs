@@ -29,7 +29,7 @@ pub(super) async fn usable(
     table: &str,
     columns: impl IntoIterator<Item = &Column>,
 ) -> Result<()> {
-    let doing = format!("use {keyspace}.{table}, though it is listed");
+    let doing = format!("use {keyspace}.{table}, which is listed");
     let question = question(keyspace, table, columns);
     let until = Instant::now() + LIMIT;
     loop {
@@ -51,7 +51,7 @@ fn known(doing: &str, answers: Vec<Result<()>>) -> Result<()> {
         match answer {
             // Permissions are looked at once the table is found.
             Ok(()) | Err(Error::Unauthorized { .. }) => knows = true,
-            Err(Error::Rejected { doing, reason }) => return Err(Error::Unavailable { doing, reason }),
+            Err(unknown @ Error::UnknownYet { .. }) => return Err(unknown),
             Err(error) => silent = Some(error),
         }
     }
@@ -87,7 +87,7 @@ mod tests {
     use crate::model::Timestamp;
 
     fn unknown() -> Result<()> {
-        Err(Error::Rejected { doing: "use k.rollup".to_owned(), reason: "table rollup does not exist".to_owned() })
+        Err(Error::UnknownYet { doing: "use k.rollup".to_owned(), reason: "table rollup does not exist".to_owned() })
     }
 
     fn silent() -> Result<()> {
