@@ -251,7 +251,7 @@ async fn anothers_dataset_and_anothers_keyspace_are_refused() {
 async fn a_wrong_datacenter_is_said_with_those_that_there_are() {
     let cassandra = Cassandra::new().await;
     let text = document("plays", &cassandra.dataset, &cassandra.contact_point, "atlantis");
-    let ended = schema(&folder(&[("plays.json", &text)]), &["apply", "--connect-timeout", "3s"]);
+    let ended = schema(&folder(&[("plays.json", &text)]), &["apply", "--connect-timeout", "15s"]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("wrong datacenter") && ended.stderr.contains(&cassandra.datacenter), "{ended:?}");
 }

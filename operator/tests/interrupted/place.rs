@@ -10,6 +10,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use serde_json::{Value, json};
 use tallyman_cluster::{Cluster, StandinKubelet};
+use tallyman_counter::backend::cassandra::schema::tables::events_start;
 use tallyman_counter::clock::SystemClock;
 use tallyman_operator::build::Images;
 use tallyman_operator::controller::{self, Parts, Settings};
@@ -171,7 +172,7 @@ impl Place {
         serde_json::from_str(&all.replace(name, "NAME")).unwrap()
     }
 
-    /// The names of its keyspace, tables and role, and of what that may use.
+    /// The names of its keyspace, tables and role, and of what that may use. Tables of events by their order: their names are days.
     async fn in_cassandra(&self, name: &str) -> BTreeSet<String> {
         let dataset = dataset(name);
         let statements = [
@@ -185,6 +186,9 @@ impl Place {
             let rows = self.session.query_unpaged(statement, ()).await.unwrap().into_rows_result().unwrap();
             found.extend(rows.rows::<(String,)>().unwrap().map(|row| row.unwrap().0));
         }
+        let (events, mut found): (BTreeSet<_>, BTreeSet<_>) =
+            found.into_iter().partition(|name| events_start(name).is_some());
+        found.extend((1..=events.len()).map(|nth| format!("events, table {nth}")));
         found
     }
 
