@@ -32,7 +32,8 @@ fn job(counter_namespace: &str, counter_type: &str) -> Value {
         "--resend",
         resend,
     ];
-    let arguments = [&replay[..], &COUNTERS, &["--batch", "20", "--timeout", "20s"]].concat();
+    // No more at once than pods answer that share two cores with all others: a best-effort add has half a second, and is not repeated.
+    let arguments = [&replay[..], &COUNTERS, &["--batch", "20", "--concurrency", "8", "--timeout", "20s"]].concat();
     let container = json!({
         "name": "main", "image": TALLYMAN, "args": arguments,
         "securityContext": container_security(), "volumeMounts": [{"name": "flights", "mountPath": "/flights"}],
