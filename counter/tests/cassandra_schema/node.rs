@@ -100,8 +100,13 @@ impl Keyspace {
 pub fn may_pass(incomplete: &Incomplete) -> bool {
     match incomplete {
         Incomplete::Schema(error) => error.is_retryable() && !matches!(error, Error::Refused(_)),
-        Incomplete::Slices { source: retention::Error::Aggregation(error), .. } => is_stall(error),
-        Incomplete::Slices { .. } | Incomplete::Unfinished { .. } => false,
+        Incomplete::Slices { source, .. } => match source {
+            retention::Error::Aggregation(error) | retention::Error::SweepUnfinished { source: error, .. } => {
+                is_stall(error)
+            }
+            _ => false,
+        },
+        Incomplete::Unfinished { .. } => false,
     }
 }
 

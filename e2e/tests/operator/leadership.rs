@@ -130,13 +130,14 @@ fn schema(corner: &Corner, dataset: &str) -> Vec<Value> {
 
 /// Without what is the dataset's own, and without whose the keyspace is: who finds one without tables cannot know that another
 /// operator was stopped right after it had created it, and takes it for somebody else's, to be left there at the dataset's end. Days
-/// are numbered: the next one may have come since.
+/// are numbered, as the next one may have come since; the first slice starts at 0, whatever the day.
 fn normalised(schema: &[Value], dataset: &str) -> Value {
     let mut text =
         json!(schema).to_string().replace(dataset, "DATASET").replace("; its keyspace was created with it", "");
     let text_of = |value: &Value| value.as_str().unwrap().to_owned();
     let slices = schema[3].as_array().unwrap().iter();
-    let days: BTreeSet<_> = slices.flat_map(|row| [&row["slice_start"], &row["slice_end"]].map(text_of)).collect();
+    let ends = slices.flat_map(|row| [&row["slice_start"], &row["slice_end"]].map(text_of));
+    let days: BTreeSet<_> = ends.filter(|end| end != "0").collect();
     for (nth, day) in days.into_iter().enumerate() {
         text = text.replace(&day, &format!("DAY{nth}"));
     }

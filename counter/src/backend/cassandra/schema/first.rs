@@ -27,8 +27,8 @@ pub async fn insert<T, F: Future<Output = Result<Option<T>>>>(
     serial: SerialConsistency,
     read: impl Fn() -> F,
 ) -> Result<T> {
-    let _one = INSERTING.lock().await;
     let attempt = || async {
+        let _one = INSERTING.lock().await;
         let statement = query::conditional(text.to_run(), Consistency::LocalQuorum, serial);
         query::run(session, doing, statement).await?;
         let reason = || "it is not there, though its creation was acknowledged".to_owned();

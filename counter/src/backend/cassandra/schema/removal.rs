@@ -127,11 +127,19 @@ fn is_ours(wanted: &Wanted, found: &Found) -> std::result::Result<bool, Refusal>
     }
 }
 
-/// What is there. What is not listed is taken to be gone for good, and nobody looks again: a node that has just started and knows an
-/// old schema is not believed.
+/// What is there. What is not listed is taken to be gone for good, and nobody looks again: nodes that have just started and know an
+/// old schema are not believed, whether they differ from others or no other is there yet.
 async fn found(ddl: &Ddl, wanted: &Wanted) -> Result<Found> {
-    ddl.agreement(&format!("before: remove what is in {}", wanted.dataset.keyspace)).await?;
-    read::found(ddl.session(), wanted, async { Ok(true) }).await
+    let doing = format!("remove what is in {}", wanted.dataset.keyspace);
+    ddl.agreement(&format!("before: {doing}")).await?;
+    let found = read::found(ddl.session(), wanted, async { Ok(true) }).await?;
+    match read::node_away(ddl.session(), &wanted.dataset.local_datacenter) {
+        Some(node) if found.owner.is_none() => {
+            let reason = format!("nothing of it is seen, and node {node}, which may know more, cannot be reached");
+            Err(Error::Unavailable { doing, reason })
+        }
+        _ => Ok(found),
+    }
 }
 
 impl Provisioner {
