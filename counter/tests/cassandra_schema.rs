@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "cassandra_schema/first_use.rs"]
+mod first_use;
 #[path = "cassandra_schema/node.rs"]
 mod node;
 #[path = "cassandra_schema/processes.rs"]

@@ -1,11 +1,12 @@
-//! Whether a table that is listed can be used: a node that is creating one lists it a moment before it knows it, and tells the other
-//! nodes after that.
+//! Whether a table that is listed can be used: a node that is creating one lists it a moment before it can be read or written there,
+//! and tells the other nodes after that.
 
 use std::time::Duration;
 
 use futures::future::join_all;
 use scylla::client::session::Session;
 use scylla::cluster::NodeRef;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::statement::Consistency;
 use tokio::time::Instant;
@@ -19,10 +20,10 @@ const EVERY: Duration = Duration::from_millis(20);
 /// How long a node may take to say whether it knows a table.
 const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Waits until every node that answers knows a table that one of them lists: the next statement may go to any of them.
+/// Waits until every node that answers can use a table that one of them lists: the next statement may go to any of them.
 ///
 /// # Errors
-/// When one does not know it in time, or none answers.
+/// When one cannot use it in time, or none answers.
 pub(super) async fn usable(
     session: &Session,
     keyspace: &str,
@@ -36,39 +37,67 @@ pub(super) async fn usable(
         let state = session.get_cluster_state();
         let nodes = state.get_nodes_info().iter().filter(|node| node.is_connected());
         let answers = join_all(nodes.map(|node| ask(session, node, &doing, &question))).await;
-        match known(&doing, answers) {
+        match judged(&doing, answers) {
             Err(_) if Instant::now() < until => tokio::time::sleep(EVERY).await,
-            known => return known,
+            judged => return judged,
         }
     }
 }
 
-/// Whether those of the nodes that answered know a table. One that does not answer is no reason to wait: no statement gets far
-/// with it either.
-fn known(doing: &str, answers: Vec<Result<()>>) -> Result<()> {
-    let (mut knows, mut silent) = (false, None);
+/// What a node says of a table.
+#[derive(Debug, Clone)]
+enum Answer {
+    /// It can be used through this node.
+    Usable,
+    /// It cannot be used yet.
+    NotYet(Error),
+    /// The node has not answered.
+    Silent(Error),
+}
+
+/// Whether the nodes that answered can use a table. One that does not answer is no reason to wait: no statement gets far with it
+/// either.
+fn judged(doing: &str, answers: Vec<Answer>) -> Result<()> {
+    let (mut is_usable, mut silent) = (false, None);
     for answer in answers {
         match answer {
-            // Permissions are looked at once the table is found.
-            Ok(()) | Err(Error::Unauthorized { .. }) => knows = true,
-            Err(unknown @ Error::UnknownYet { .. }) => return Err(unknown),
-            Err(error) => silent = Some(error),
+            Answer::Usable => is_usable = true,
+            Answer::NotYet(error) => return Err(error),
+            Answer::Silent(error) => silent = Some(error),
         }
     }
     let nobody = || Error::Unavailable { doing: doing.to_owned(), reason: "no node has answered".to_owned() };
-    if knows { Ok(()) } else { Err(silent.unwrap_or_else(nobody)) }
+    if is_usable { Ok(()) } else { Err(silent.unwrap_or_else(nobody)) }
 }
 
-async fn ask(session: &Session, node: NodeRef<'_>, doing: &str, question: &str) -> Result<()> {
+async fn ask(session: &Session, node: NodeRef<'_>, doing: &str, question: &str) -> Answer {
     let mut statement = query::once(question, Consistency::One);
     let this_node = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None);
     statement.set_load_balancing_policy(Some(this_node));
     statement.set_request_timeout(Some(ASK_TIME_MAX));
-    query::run(session, doing, statement).await.map(drop)
+    match session.query_unpaged(statement, ()).await {
+        Ok(_) => Answer::Usable,
+        Err(error) => heard(doing, &error),
+    }
 }
 
-/// A statement for which a node has to know the table and reads nothing: no token is greater and less than another (Cassandra does
-/// not even look, CASSANDRA-5573).
+/// What an error says of a table.
+fn heard(doing: &str, error: &ExecutionError) -> Answer {
+    let what = Error::of_execution(doing, error);
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => match error {
+            // Permissions, and how many replicas are alive, are looked at once the table is found.
+            DbError::Unauthorized | DbError::Unavailable { .. } => Answer::Usable,
+            DbError::ReadTimeout { .. } | DbError::Overloaded | DbError::IsBootstrapping => Answer::Silent(what),
+            // Where its definition is not there the node says so. Where its files are not, the node fails, or a replica does.
+            _ => Answer::NotYet(what),
+        },
+        _ => Answer::Silent(what),
+    }
+}
+
+/// A statement for which a node, and a replica, has to have the table, and which reads next to nothing: the one row of one token, if
+/// there is one. A range that is empty by itself would be answered from the table's definition alone, which comes before its files.
 fn question<'a>(keyspace: &str, table: &str, columns: impl IntoIterator<Item = &'a Column>) -> String {
     let partition = |column: &'a Column| match column.part {
         Part::Partition(place) => Some((place, column.name.as_str())),
@@ -77,7 +106,7 @@ fn question<'a>(keyspace: &str, table: &str, columns: impl IntoIterator<Item = &
     let mut key: Vec<_> = columns.into_iter().filter_map(partition).collect();
     key.sort_unstable();
     let key = key.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join(", ");
-    format!("SELECT {key} FROM {keyspace}.{table} WHERE token({key}) > 0 AND token({key}) < 0")
+    format!("SELECT {key} FROM {keyspace}.{table} WHERE token({key}) = 0 LIMIT 1")
 }
 
 #[cfg(test)]
@@ -86,27 +115,64 @@ mod tests {
     use super::*;
     use crate::model::Timestamp;
 
-    fn unknown() -> Result<()> {
-        Err(Error::UnknownYet { doing: "use k.rollup".to_owned(), reason: "table rollup does not exist".to_owned() })
+    const DOING: &str = "use k.rollup";
+
+    fn says(error: DbError, message: &str) -> Answer {
+        heard(DOING, &ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, message.to_owned())))
     }
 
-    fn silent() -> Result<()> {
-        Err(Error::Timeout { doing: "use k.rollup".to_owned(), reason: "2 s".to_owned() })
+    /// Its definition is not there.
+    fn unknown() -> Answer {
+        says(DbError::Invalid, "table rollup does not exist")
     }
 
-    fn unauthorized() -> Result<()> {
-        Err(Error::Unauthorized { doing: "use k.rollup".to_owned(), reason: "no SELECT".to_owned() })
+    /// Its files are not there; and the same of a replica, as the node that asked it says it.
+    fn unopened() -> [Answer; 2] {
+        let failure = DbError::ReadFailure {
+            consistency: Consistency::One,
+            received: 0,
+            required: 1,
+            numfailures: 1,
+            data_present: false,
+        };
+        [
+            says(DbError::ServerError, "java.lang.IllegalArgumentException: Unknown CF 1b255f4d"),
+            says(failure, "Operation failed - received 0 responses and 1 failures: UNKNOWN from /127.0.1.2:7000"),
+        ]
     }
 
-    /// Seen where four applied to three nodes at once: the statement after the look went to the node that had not heard.
+    fn silent() -> Answer {
+        heard(DOING, &ExecutionError::RequestTimeout(ASK_TIME_MAX))
+    }
+
+    fn few_replicas() -> Answer {
+        says(DbError::Unavailable { consistency: Consistency::One, required: 1, alive: 0 }, "Cannot achieve ONE")
+    }
+
+    /// Seen where four applied to three nodes at once: the statement after the look went to the node that had not heard, or whose
+    /// files were not there.
     #[test]
-    fn a_table_is_usable_once_every_node_that_answers_knows_it() {
-        for known_by in [vec![Ok(()), Ok(())], vec![Ok(()), silent()], vec![unauthorized(), Ok(())]] {
-            assert!(known("use k.rollup", known_by.clone()).is_ok(), "{known_by:?}");
+    fn a_table_is_usable_once_every_node_that_answers_can_use_it() {
+        let unauthorized = || says(DbError::Unauthorized, "no SELECT");
+        for usable in [
+            vec![Answer::Usable, Answer::Usable],
+            vec![Answer::Usable, silent()],
+            vec![unauthorized(), Answer::Usable],
+            vec![few_replicas(), silent()],
+        ] {
+            assert!(judged(DOING, usable.clone()).is_ok(), "{usable:?}");
         }
-        for unknown_to in [vec![Ok(()), unknown(), Ok(())], vec![unknown(), silent()], vec![silent()], vec![]] {
-            let error = known("use k.rollup", unknown_to.clone()).unwrap_err();
-            assert!(error.is_retryable(), "{unknown_to:?}: {error}");
+        let [by_itself, by_replica] = unopened();
+        for not_usable in [
+            vec![Answer::Usable, unknown(), Answer::Usable],
+            vec![Answer::Usable, by_itself],
+            vec![by_replica, Answer::Usable],
+            vec![unknown(), silent()],
+            vec![silent()],
+            vec![],
+        ] {
+            let error = judged(DOING, not_usable.clone()).unwrap_err();
+            assert!(error.is_retryable(), "{not_usable:?}: {error}");
         }
     }
 
@@ -118,7 +184,7 @@ mod tests {
         let key = "namespace, counter_name, region, time_bucket, event_bucket";
         assert_eq!(
             question("k", "events_0", &columns),
-            format!("SELECT {key} FROM k.events_0 WHERE token({key}) > 0 AND token({key}) < 0")
+            format!("SELECT {key} FROM k.events_0 WHERE token({key}) = 0 LIMIT 1")
         );
     }
 }
