@@ -17,7 +17,7 @@ use super::{Error, Result, query};
 /// How long a table may be listed before it can be used.
 const LIMIT: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_millis(20);
-/// How long a node may take to say whether it knows a table.
+/// How long a node may take to say whether a table can be used.
 const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Waits until every node that answers can use a table that one of them lists: the next statement may go to any of them.
@@ -84,20 +84,21 @@ async fn ask(session: &Session, node: NodeRef<'_>, doing: &str, question: &str) 
 /// What an error says of a table.
 fn heard(doing: &str, error: &ExecutionError) -> Answer {
     let what = Error::of_execution(doing, error);
+    let ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) = error else {
+        return Answer::Silent(what);
+    };
     match error {
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => match error {
-            // Permissions, and how many replicas are alive, are looked at once the table is found.
-            DbError::Unauthorized | DbError::Unavailable { .. } => Answer::Usable,
-            DbError::ReadTimeout { .. } | DbError::Overloaded | DbError::IsBootstrapping => Answer::Silent(what),
-            // Where its definition is not there the node says so. Where its files are not, the node fails, or a replica does.
-            _ => Answer::NotYet(what),
-        },
-        _ => Answer::Silent(what),
+        // Permissions are looked at once the definition is found, and how many replicas are alive once the node's files are.
+        DbError::Unauthorized | DbError::Unavailable { .. } => Answer::Usable,
+        DbError::ReadTimeout { .. } | DbError::Overloaded | DbError::IsBootstrapping => Answer::Silent(what),
+        // Where its definition is not there the node says so. Where its files are not, the node fails, or a replica does.
+        _ => Answer::NotYet(what),
     }
 }
 
-/// A statement for which a node, and a replica, has to have the table, and which reads next to nothing: the one row of one token, if
-/// there is one. A range that is empty by itself would be answered from the table's definition alone, which comes before its files.
+/// A statement for which a node has to have the table's files, and which reads next to nothing: the one row of one token, if there is
+/// one. A node looks into its own files first, whoever the replicas are, to estimate the answer (Cassandra's `RangeCommands`). A range
+/// that is empty by itself would be answered from the table's definition alone, which comes before its files.
 fn question<'a>(keyspace: &str, table: &str, columns: impl IntoIterator<Item = &'a Column>) -> String {
     let partition = |column: &'a Column| match column.part {
         Part::Partition(place) => Some((place, column.name.as_str())),
