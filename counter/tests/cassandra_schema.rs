@@ -1,4 +1,4 @@
-//! Schema provisioning against a real Cassandra: `TALLYMAN_CASSANDRA` (comma separated `host:port`), 127.0.0.1:9042 without it.
+//! Schema provisioning against a real Cassandra.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

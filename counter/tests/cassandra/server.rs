@@ -1,26 +1,20 @@
-//! Keyspaces of a test's own on the Cassandra that `TALLYMAN_CASSANDRA` names, dropped at its end.
+//! Keyspaces of a test's own on the Cassandra under test, dropped at its end.
+
+mod admin;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
 use tallyman_counter::backend::cassandra::schema::ddl::Ddl;
 use tallyman_counter::backend::cassandra::schema::tables::Table;
 use tallyman_counter::backend::cassandra::{Cluster, Reach};
 
-/// Comma-separated `host:port` of the nodes to test on.
-const NODES: &str = "TALLYMAN_CASSANDRA";
-const NODES_DEFAULT: &str = "127.0.0.1:9042";
+pub use admin::contact_points;
 
 /// How long a cluster that is up may take to be connected to.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
-
-pub fn contact_points() -> Vec<String> {
-    let nodes = std::env::var(NODES).unwrap_or_else(|_| NODES_DEFAULT.to_owned());
-    nodes.split(',').map(str::to_owned).collect()
-}
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Waits until the cluster can be used.
 pub async fn connected(cluster: &Cluster) {
@@ -40,13 +34,9 @@ pub struct Keyspaces {
 
 impl Keyspaces {
     pub async fn new() -> Self {
-        let admin = SessionBuilder::new().known_nodes(contact_points()).build().await;
-        let admin = Arc::new(admin.expect("Cassandra is up: cargo xtask servers up"));
-        let local = admin.query_unpaged("SELECT data_center FROM system.local", ()).await.unwrap();
-        let (datacenter,) = local.into_rows_result().unwrap().single_row::<(String,)>().unwrap();
-        let nodes = admin.get_cluster_state();
-        let local = nodes.get_nodes_info().iter().filter(|node| node.datacenter.as_deref() == Some(&*datacenter));
-        let replication = local.count().min(3);
+        let admin = Arc::new(admin::session().await);
+        let (datacenter, nodes) = admin::datacenter(&admin);
+        let replication = nodes.min(3);
         let cluster = Cluster::new(reach(&datacenter));
         connected(&cluster).await;
         let prefix = format!("t_{}", uuid::Uuid::now_v7().simple());

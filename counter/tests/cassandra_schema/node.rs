@@ -1,9 +1,11 @@
 //! The Cassandra under test, and a keyspace of one's own in it.
 
+#[path = "../cassandra/admin.rs"]
+mod admin;
+
 use std::sync::Arc;
 
 use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
 use tallyman_counter::backend::cassandra::schema::Error;
 use tallyman_counter::backend::cassandra::schema::datasets::requested;
 use tallyman_counter::backend::cassandra::schema::ddl::Ddl;
@@ -15,14 +17,7 @@ use tallyman_counter::configuration::NamespaceConfiguration;
 use tallyman_counter::retention::{self, Ahead};
 use tallyman_counter::{aggregation, store};
 
-pub fn contact_points() -> Vec<String> {
-    let nodes = std::env::var("TALLYMAN_CASSANDRA").unwrap_or_else(|_| "127.0.0.1:9042".to_owned());
-    nodes.split(',').map(str::to_owned).collect()
-}
-
-pub async fn session() -> Session {
-    SessionBuilder::new().known_nodes(contact_points()).build().await.unwrap()
-}
+pub use admin::{contact_points, session};
 
 /// A keyspace that no other test has.
 pub struct Keyspace {
@@ -40,9 +35,7 @@ impl Keyspace {
     /// One that others may have by its name.
     pub async fn named(name: String) -> Self {
         let session = session().await;
-        let rows = session.query_unpaged("SELECT data_center FROM system.local", ()).await.unwrap();
-        let (datacenter,): (String,) = rows.into_rows_result().unwrap().single_row().unwrap();
-        let nodes = read::nodes(&session)[&datacenter];
+        let (datacenter, nodes) = admin::datacenter(&session);
         Self { name, session: Arc::new(session), factor: u32::try_from(nodes.min(3)).unwrap(), datacenter }
     }
 

@@ -19,6 +19,8 @@ pub(crate) const JVM_OPTIONS: &[&str] = &[
     "-Djdk.attach.allowAttachSelf=true",
     "-Djava.net.preferIPv4Stack=true",
     "-XX:+ExitOnOutOfMemoryError",
+    // As in Cassandra's own options: a JVM that shares its figures by a file stands still while the disk does (CASSANDRA-9242).
+    "-XX:+PerfDisableSharedMem",
     "--add-exports", "java.base/jdk.internal.misc=ALL-UNNAMED",
     "--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED",
     "--add-exports", "java.base/sun.nio.ch=ALL-UNNAMED",

@@ -69,6 +69,10 @@ pub(super) async fn connect(reach: &Reach, profiles: &Profiles) -> Result<Sessio
     let state = session.get_cluster_state();
     let datacenters: BTreeSet<&str> =
         state.get_nodes_info().iter().filter_map(|node| node.datacenter.as_deref()).collect();
+    if datacenters.is_empty() {
+        // The driver goes on with what it was given; we should find no node of our datacenter, and believe that there is none.
+        return Err(trouble::undescribed(reach));
+    }
     if !datacenters.contains(reach.local_datacenter.as_str()) {
         let datacenters: Vec<&str> = datacenters.into_iter().collect();
         return Err(trouble::wrong_datacenter(&reach.local_datacenter, state.cluster_name(), &datacenters));

@@ -80,11 +80,14 @@ pub(super) fn in_words(reach: &Reach, refusals: &[(String, Refusal)]) -> String 
     })
 }
 
+/// That a contact point let us in, and had no time to say which nodes there are, in which datacenters.
+pub(super) fn undescribed(reach: &Reach) -> String {
+    let contact_points = reach.contact_points.join(", ");
+    format!("Cassandra at {contact_points} takes connections and does not describe its nodes: it is starting, or busy")
+}
+
 /// That the configured datacenter is none of the cluster's.
 pub(super) fn wrong_datacenter(configured: &str, cluster: &str, datacenters: &[&str]) -> String {
-    if datacenters.is_empty() {
-        return format!("the nodes of Cassandra cluster {cluster:?} have not said which datacenter they are in yet");
-    }
     format!(
         "wrong datacenter: local_datacenter is {configured:?}, and Cassandra cluster {cluster:?} has {}",
         datacenters.join(", ")
@@ -123,6 +126,12 @@ mod tests {
         let words = in_words(&reach(), &[unreachable("a:9042", "refused"), wrong]);
         assert!(words.starts_with("wrong credentials"), "{words}");
         assert!(words.contains("b:9042") && words.contains("/etc/credentials"), "{words}");
+    }
+
+    #[test]
+    fn a_cluster_that_does_not_describe_itself_is_told_by_its_contact_points() {
+        let words = undescribed(&reach());
+        assert!(words.contains("a:9042, b:9042") && words.contains("does not describe its nodes"), "{words}");
     }
 
     #[test]
