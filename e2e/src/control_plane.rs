@@ -56,7 +56,7 @@ impl ControlPlane {
 
     fn start() -> Self {
         let version: Version = std::env::var(VERSION).map_or_else(|_| Version::default(), |text| text.parse().unwrap());
-        let cassandra = tallyman_servers::Place::named("e2e-operator", CASSANDRA).unwrap();
+        let cassandra = tallyman_servers::Place::in_memory("e2e-operator", CASSANDRA).unwrap();
         let cassandra =
             Set::start(&cassandra, &tallyman_servers::Shape { nodes: 1, auth: true, ..Default::default() }).unwrap();
         let place = tallyman_cluster::Place::named("e2e-operator", CLUSTER).unwrap();

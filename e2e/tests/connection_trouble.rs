@@ -95,7 +95,7 @@ impl Folders {
 async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() {
     Binaries::built();
     let shape = Shape { auth: true, ..Shape::default() };
-    let servers = Set::start(&Place::named("connection-trouble", ADDRESSES).unwrap(), &shape).unwrap();
+    let servers = Set::start(&Place::in_memory("connection-trouble", ADDRESSES).unwrap(), &shape).unwrap();
     let contact_point = servers.contact_points();
     let folders = Folders::new();
     let (name, password) = SUPERUSER;
@@ -148,7 +148,7 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
 async fn a_namespace_that_moves_to_another_connection_drops_no_request() {
     Binaries::built();
     let shape = Shape { auth: true, ..Shape::default() };
-    let servers = Set::start(&Place::named("connection-moves", ADDRESSES + 1).unwrap(), &shape).unwrap();
+    let servers = Set::start(&Place::in_memory("connection-moves", ADDRESSES + 1).unwrap(), &shape).unwrap();
     let contact_point = servers.contact_points();
     let folders = Folders::new();
     let (name, password) = SUPERUSER;

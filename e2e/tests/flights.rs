@@ -21,7 +21,7 @@ async fn every_flight_counts_once_through_two_sidecars_and_two_rollup_servers() 
     // Before servers run, which it would keep waiting and starve.
     Binaries::built();
     let shape = Shape { memcached: 2, ..Shape::default() };
-    let servers = Set::start(&Place::named("flights", ADDRESSES).unwrap(), &shape).unwrap();
+    let servers = Set::start(&Place::in_memory("flights", ADDRESSES).unwrap(), &shape).unwrap();
     let settings = Settings { accept_limit: Duration::from_secs(30), ..Settings::new("flights") };
     let plane = Plane::start(&servers, settings);
     let watch = plane.keyspace.watch_checkpoints();

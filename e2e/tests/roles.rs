@@ -69,7 +69,7 @@ fn statements(line: &Value) -> Vec<&str> {
 #[ignore = "starts Cassandra: cargo xtask test"]
 fn a_datasets_role_reads_and_writes_its_dataset_and_nothing_else() {
     let shape = Shape { auth: true, ..Shape::default() };
-    let servers = Set::start(&Place::named("roles", ADDRESSES).unwrap(), &shape).unwrap();
+    let servers = Set::start(&Place::in_memory("roles", ADDRESSES).unwrap(), &shape).unwrap();
     let contact_point = servers.contact_points();
     let folder = Folder { folder: tempfile::tempdir().unwrap(), contact_point: &contact_point };
     let keyspace = Keyspace { contact_points: contact_point.clone(), name: DATASET.to_owned() };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::{cache, memcached};
 /// Nodes that still fit into one machine's memory (about 1.1 GiB each) and patience.
 const NODES_MAX: u16 = 9;
 const MEMCACHED_MAX: u16 = 32;
+const MEMORY_MIN_BYTES: u64 = 4 << 30;
 
 /// Where a set of servers lives. Two sets never share a folder nor an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,15 +37,39 @@ impl Place {
         Ok(Self { folder, first_address: Ipv4Addr::LOCALHOST })
     }
 
-    /// A place of its own beside the developer's, such as a test's. The third byte of the address, 127.0.N.1, is to be another
-    /// for each name.
+    /// A place of its own beside the developer's, such as a benchmark's. The third byte of the address, 127.0.N.1, is to be
+    /// another for each name.
     ///
     /// # Errors
     /// [`Error::Missing`] where there is no cache folder.
     pub fn named(name: &str, third_byte: u8) -> Result<Self> {
-        let folder = cache::folder()?.join("servers-of").join(name);
-        Ok(Self { folder, first_address: Ipv4Addr::new(127, 0, third_byte, 1) })
+        Ok(Self::of(&cache::folder()?.join("servers-of"), name, third_byte))
     }
+
+    /// The same for a test: its data, some tens of megabytes, is in memory where this machine has room for that. A disk that others
+    /// write to makes servers stand still for seconds; of what a killed process wrote, memory keeps as much as a disk.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there is neither that nor a cache folder.
+    pub fn in_memory(name: &str, third_byte: u8) -> Result<Self> {
+        let user = rustix::process::getuid();
+        match memory() {
+            Some(memory) => Ok(Self::of(&memory.join(format!("tallyman-servers-of-{user}")), name, third_byte)),
+            None => Self::named(name, third_byte),
+        }
+    }
+
+    fn of(places: &Path, name: &str, third_byte: u8) -> Self {
+        Self { folder: places.join(name), first_address: Ipv4Addr::new(127, 0, third_byte, 1) }
+    }
+}
+
+/// A file system in memory, unless it is a small one, as containers have. Not by what is free now: a place is where it was, so that
+/// what an earlier run left there is found.
+fn memory() -> Option<PathBuf> {
+    let memory = PathBuf::from("/dev/shm");
+    let size = rustix::fs::statvfs(&memory).ok()?;
+    (size.f_blocks.saturating_mul(size.f_frsize) >= MEMORY_MIN_BYTES).then_some(memory)
 }
 
 /// When Cassandra's commit log is fsynced.
@@ -164,6 +189,15 @@ mod tests {
         let datacenters: Vec<_> = (0..4).map(|node| shape.datacenter(node)).collect();
         assert_eq!(datacenters, ["dc1", "dc1", "dc2", "dc2"]);
         assert_eq!(shape.datacenter_names().collect::<Vec<_>>(), ["dc1", "dc2"]);
+    }
+
+    #[test]
+    fn a_tests_place_is_the_same_again_and_another_than_a_benchmarks() {
+        let place = |name| Place::in_memory(name, 9).unwrap();
+        assert_eq!(place("flights"), place("flights"));
+        assert_ne!(place("flights").folder, place("faults").folder);
+        assert!(place("flights").folder.ends_with("flights"));
+        assert_eq!(memory().is_some(), place("flights").folder != Place::named("flights", 9).unwrap().folder);
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Servers {
         };
         self.running = None;
         let (name, third_byte) = self.place;
-        let set = Set::start(&Place::named(name, third_byte)?, &shape)?;
+        let set = Set::start(&Place::in_memory(name, third_byte)?, &shape)?;
         let variables = variables(&set);
         self.running = Some((shape, set));
         Ok(variables)

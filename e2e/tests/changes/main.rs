@@ -27,7 +27,7 @@ fn one_node() -> Arc<Set> {
     if let Some(servers) = shared.upgrade() {
         return servers;
     }
-    let servers = Arc::new(Set::start(&Place::named("changes", ADDRESSES).unwrap(), &Shape::default()).unwrap());
+    let servers = Arc::new(Set::start(&Place::in_memory("changes", ADDRESSES).unwrap(), &Shape::default()).unwrap());
     *shared = Arc::downgrade(&servers);
     servers
 }

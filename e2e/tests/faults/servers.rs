@@ -29,7 +29,7 @@ impl Servers {
             None => {
                 let commitlog_sync = CommitlogSync::Batch;
                 let shape = Shape { nodes: 3, memcached: 2, commitlog_sync, ..Shape::default() };
-                *set = Some(Set::start(&Place::named("faults", ADDRESSES).unwrap(), &shape).unwrap());
+                *set = Some(Set::start(&Place::in_memory("faults", ADDRESSES).unwrap(), &shape).unwrap());
             }
         }
         Self(set)

@@ -48,7 +48,7 @@ pub struct Place {
 impl Place {
     /// Starts it all, with a class and no namespace.
     pub async fn start() -> Self {
-        let place = tallyman_servers::Place::named("interrupted", CASSANDRA).unwrap();
+        let place = tallyman_servers::Place::in_memory("interrupted", CASSANDRA).unwrap();
         let cassandra = Set::start(&place, &tallyman_servers::Shape { auth: true, ..Default::default() }).unwrap();
         let place = tallyman_cluster::Place::named("interrupted", CLUSTER).unwrap();
         let cluster = Cluster::start(&place, &tallyman_cluster::Shape::default()).unwrap();
