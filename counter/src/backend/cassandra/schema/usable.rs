@@ -1,6 +1,7 @@
 //! Whether a table that is listed can be used: a node that is creating one lists it a moment before it can be read or written there,
 //! and tells the other nodes after that.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -20,10 +21,11 @@ const EVERY: Duration = Duration::from_millis(20);
 /// How long a node may take to say whether a table can be used.
 const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Waits until every node that answers can use a table that one of them lists: the next statement may go to any of them.
+/// Waits until every node that answers can use a table that one of them lists: the next statement may go to any of them. One that
+/// cannot use it in time is ill, and keeps nobody from the others: a statement that goes to it can be tried again.
 ///
 /// # Errors
-/// When one cannot use it in time, or none answers.
+/// When none can use it in time. To be tried again.
 pub(super) async fn usable(
     session: &Session,
     keyspace: &str,
@@ -36,10 +38,15 @@ pub(super) async fn usable(
     loop {
         let state = session.get_cluster_state();
         let nodes = state.get_nodes_info().iter().filter(|node| node.is_connected());
-        let answers = join_all(nodes.map(|node| ask(session, node, &doing, &question))).await;
-        match judged(&doing, answers) {
-            Err(_) if Instant::now() < until => tokio::time::sleep(EVERY).await,
-            judged => return judged,
+        let answers = join_all(nodes.map(|node| ask(session, node, &question))).await;
+        match judged(answers) {
+            Verdict::Usable => return Ok(()),
+            Verdict::Not { .. } if Instant::now() < until => tokio::time::sleep(EVERY).await,
+            Verdict::Not { by_some: true, reason } => {
+                tracing::warn!(table = %format!("{keyspace}.{table}"), %reason, "a node cannot use a table that others use");
+                return Ok(());
+            }
+            Verdict::Not { by_some: false, reason } => return Err(Error::Unavailable { doing, reason }),
         }
     }
 }
@@ -50,40 +57,53 @@ enum Answer {
     /// It can be used through this node.
     Usable,
     /// It cannot be used yet.
-    NotYet(Error),
+    NotYet(String),
     /// The node has not answered.
-    Silent(Error),
+    Silent(String),
 }
 
-/// Whether the nodes that answered can use a table. One that does not answer is no reason to wait: no statement gets far with it
-/// either.
-fn judged(doing: &str, answers: Vec<Answer>) -> Result<()> {
-    let (mut is_usable, mut silent) = (false, None);
+/// Whether the nodes that answered can use a table.
+#[derive(Debug)]
+enum Verdict {
+    Usable,
+    /// Not by all that answered; but `by_some`.
+    Not {
+        by_some: bool,
+        reason: String,
+    },
+}
+
+/// One that does not answer is no reason to wait: no statement gets far with it either.
+fn judged(answers: Vec<Answer>) -> Verdict {
+    let (mut by_some, mut not_yet, mut silent) = (false, None, None);
     for answer in answers {
         match answer {
-            Answer::Usable => is_usable = true,
-            Answer::NotYet(error) => return Err(error),
-            Answer::Silent(error) => silent = Some(error),
+            Answer::Usable => by_some = true,
+            Answer::NotYet(reason) => not_yet = Some(reason),
+            Answer::Silent(reason) => silent = Some(reason),
         }
     }
-    let nobody = || Error::Unavailable { doing: doing.to_owned(), reason: "no node has answered".to_owned() };
-    if is_usable { Ok(()) } else { Err(silent.unwrap_or_else(nobody)) }
+    match not_yet.or(silent.filter(|_| !by_some)) {
+        Some(reason) => Verdict::Not { by_some, reason },
+        None if by_some => Verdict::Usable,
+        None => Verdict::Not { by_some, reason: "no node has answered".to_owned() },
+    }
 }
 
-async fn ask(session: &Session, node: NodeRef<'_>, doing: &str, question: &str) -> Answer {
+async fn ask(session: &Session, node: NodeRef<'_>, question: &str) -> Answer {
     let mut statement = query::once(question, Consistency::One);
     let this_node = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None);
     statement.set_load_balancing_policy(Some(this_node));
     statement.set_request_timeout(Some(ASK_TIME_MAX));
     match session.query_unpaged(statement, ()).await {
         Ok(_) => Answer::Usable,
-        Err(error) => heard(doing, &error),
+        Err(error) => heard(&node.address, &error),
     }
 }
 
-/// What an error says of a table.
-fn heard(doing: &str, error: &ExecutionError) -> Answer {
-    let what = Error::of_execution(doing, error);
+/// What an error of a node says of a table.
+fn heard(node: &dyn fmt::Display, error: &ExecutionError) -> Answer {
+    let what = format!("node {node}: {error}");
     let ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) = error else {
         return Answer::Silent(what);
     };
@@ -116,10 +136,11 @@ mod tests {
     use super::*;
     use crate::model::Timestamp;
 
-    const DOING: &str = "use k.rollup";
-
     fn says(error: DbError, message: &str) -> Answer {
-        heard(DOING, &ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, message.to_owned())))
+        heard(
+            &"127.0.0.2:9042",
+            &ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, message.to_owned())),
+        )
     }
 
     /// Its definition is not there.
@@ -143,7 +164,7 @@ mod tests {
     }
 
     fn silent() -> Answer {
-        heard(DOING, &ExecutionError::RequestTimeout(ASK_TIME_MAX))
+        heard(&"127.0.0.2:9042", &ExecutionError::RequestTimeout(ASK_TIME_MAX))
     }
 
     fn few_replicas() -> Answer {
@@ -161,19 +182,21 @@ mod tests {
             vec![unauthorized(), Answer::Usable],
             vec![few_replicas(), silent()],
         ] {
-            assert!(judged(DOING, usable.clone()).is_ok(), "{usable:?}");
+            assert!(matches!(judged(usable.clone()), Verdict::Usable), "{usable:?}");
         }
         let [by_itself, by_replica] = unopened();
-        for not_usable in [
-            vec![Answer::Usable, unknown(), Answer::Usable],
-            vec![Answer::Usable, by_itself],
-            vec![by_replica, Answer::Usable],
-            vec![unknown(), silent()],
-            vec![silent()],
-            vec![],
+        for (by_some, not_usable) in [
+            (true, vec![Answer::Usable, unknown(), Answer::Usable]),
+            (true, vec![Answer::Usable, by_itself]),
+            (true, vec![by_replica, Answer::Usable]),
+            (false, vec![unknown(), silent()]),
+            (false, vec![silent()]),
+            (false, vec![]),
         ] {
-            let error = judged(DOING, not_usable.clone()).unwrap_err();
-            assert!(error.is_retryable(), "{not_usable:?}: {error}");
+            match judged(not_usable.clone()) {
+                Verdict::Not { by_some: some, .. } => assert_eq!(some, by_some, "{not_usable:?}"),
+                Verdict::Usable => panic!("{not_usable:?}"),
+            }
         }
     }
 
