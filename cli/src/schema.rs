@@ -108,8 +108,7 @@ async fn connected(
     let cluster = Cluster::new(dataset.reach(login.admin_credentials.clone()));
     reached(&cluster, &dataset, login.connect_timeout).await?;
     let provisioner = Provisioner::new(cluster, clock.clone(), None);
-    let usual = provisioner.usual_replication(&dataset.local_datacenter);
-    let usual = usual.map_err(|error| Failure::local(error.to_string()))?;
+    let usual = provisioner.usual_replication(&dataset.local_datacenter).await.map_err(|error| failure(&error))?;
     let (wanted, notes) = request::wanted(dataset, namespaces, usual)?;
     Ok((provisioner, wanted, notes))
 }

@@ -21,10 +21,10 @@ use async_trait::async_trait;
 use tallyman_counter::backend::cassandra::schema::ddl::{Ddl, Permit};
 use tallyman_counter::backend::cassandra::schema::plan::{Plan, Refusal, Wanted, plan};
 use tallyman_counter::backend::cassandra::schema::tables::{self, Table};
-use tallyman_counter::backend::cassandra::schema::{Error, Result, provision, read, slices};
+use tallyman_counter::backend::cassandra::schema::{Error, Result, nodes, provision, read, slices};
 use tallyman_counter::model::{SliceRecord, SliceState, Timestamp};
 
-use node::{Keyspace, session};
+use node::{Keyspace, contact_points, session};
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -46,6 +46,14 @@ async fn provisioned(ddl: &Ddl, wanted: &Wanted) -> Result<usize> {
 fn slice(wanted: &Wanted, index: u32) -> SliceRecord {
     let start = Timestamp::EPOCH.plus(HOUR * index);
     SliceRecord::new(start, start.plus(HOUR), wanted.dataset.time_partition.settings).unwrap()
+}
+
+/// Those that `TALLYMAN_CASSANDRA` names are all that there are.
+#[tokio::test]
+#[ignore = "needs Cassandra: cargo xtask servers up"]
+async fn nodes_are_counted_as_they_list_each_other() {
+    let counted = nodes::per_datacenter(&session().await).await.unwrap();
+    assert_eq!(counted.values().sum::<usize>(), contact_points().len(), "{counted:?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use tallyman_counter::backend::cassandra::schema::read;
+use tallyman_counter::backend::cassandra::schema::nodes;
 
 /// How long nodes that are up may take to describe themselves, and to do what is asked for here: they stand still while their disk does.
 const DESCRIBE_TIME_MAX: Duration = Duration::from_secs(60);
@@ -23,8 +23,8 @@ pub async fn session() -> Session {
 }
 
 /// A datacenter, and how many nodes it has.
-pub fn datacenter(session: &Session) -> (String, usize) {
-    read::nodes(session).pop_first().expect("the nodes have described themselves")
+pub async fn datacenter(session: &Session) -> (String, usize) {
+    nodes::per_datacenter(session).await.unwrap().pop_first().expect("the nodes have described themselves")
 }
 
 /// Where a node has no time to describe itself and the others, the driver goes on with what it was given: nodes of no datacenter.
@@ -33,8 +33,10 @@ async fn described() -> Session {
     let builder = SessionBuilder::new().known_nodes(contact_points()).default_execution_profile_handle(profile);
     loop {
         match builder.build().await {
-            Ok(session) if !read::nodes(&session).is_empty() => return session,
-            Ok(_) => eprintln!("Cassandra has not described its nodes; it is asked again"),
+            Ok(session) => match nodes::per_datacenter(&session).await {
+                Ok(_) => return session,
+                Err(error) => eprintln!("{error}; it is tried again"),
+            },
             Err(error) => eprintln!("{error}; it is tried again"),
         }
         tokio::time::sleep(EVERY).await;

@@ -16,6 +16,8 @@ pub use admin::contact_points;
 /// How long a cluster that is up may take to be connected to.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(60);
 
+const CREATIONS_MAX: u32 = 10;
+
 /// Waits until the cluster can be used.
 pub async fn connected(cluster: &Cluster) {
     let in_time = tokio::time::timeout(CONNECT_TIME_MAX, cluster.connected()).await;
@@ -35,7 +37,7 @@ pub struct Keyspaces {
 impl Keyspaces {
     pub async fn new() -> Self {
         let admin = Arc::new(admin::session().await);
-        let (datacenter, nodes) = admin::datacenter(&admin);
+        let (datacenter, nodes) = admin::datacenter(&admin).await;
         let replication = nodes.min(3);
         let cluster = Cluster::new(reach(&datacenter));
         connected(&cluster).await;
@@ -70,7 +72,12 @@ impl Keyspaces {
         self.admin.query_unpaged(create, ()).await.unwrap();
         let ddl = Ddl::new(self.admin.clone());
         for table in [Table::rollup(&keyspace), Table::slices(&keyspace)] {
-            ddl.create_table(&table).await.unwrap();
+            // What a node did not get done in time is finished by the next call.
+            let mut attempts = 0;
+            while let Err(error) = ddl.create_table(&table).await {
+                attempts += 1;
+                assert!(error.is_retryable() && attempts < CREATIONS_MAX, "{error}");
+            }
         }
         keyspace
     }

@@ -35,7 +35,7 @@ impl Keyspace {
     /// One that others may have by its name.
     pub async fn named(name: String) -> Self {
         let session = session().await;
-        let (datacenter, nodes) = admin::datacenter(&session);
+        let (datacenter, nodes) = admin::datacenter(&session).await;
         Self { name, session: Arc::new(session), factor: u32::try_from(nodes.min(3)).unwrap(), datacenter }
     }
 

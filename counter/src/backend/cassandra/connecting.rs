@@ -15,12 +15,15 @@ use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
 use scylla::statement::{Consistency, SerialConsistency};
 
 use super::credentials::CredentialsFile;
+use super::schema::ddl::AGREEMENT_LIMIT;
 use super::trouble::{self, Refusal};
 use super::{Reach, tls};
 
 /// How long a node may take to take a connection, its name to be resolved, and the cluster to describe itself.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 const DESCRIBE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long all of that may take together: a node that hangs while TLS begins is waited for by the driver without end.
+const SESSION_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a request may take, the driver's own repetitions of a read included.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often an idle connection is asked for a sign of life, and how long that may take: a node that hangs is given up after both.
@@ -115,6 +118,7 @@ pub(super) async fn session(
         .connection_timeout(CONNECT_TIME_MAX)
         .hostname_resolution_timeout(Some(CONNECT_TIME_MAX))
         .metadata_request_serverside_timeout(DESCRIBE_TIME_MAX)
+        .schema_agreement_timeout(AGREEMENT_LIMIT)
         // Of the schema only how keyspaces are replicated is of interest.
         .fetch_full_schema_metadata(false);
     if let Some(file) = &reach.credentials_file {
@@ -123,5 +127,8 @@ pub(super) async fn session(
     if let Some(ca_file) = &reach.tls_ca_file {
         builder = builder.tls_context(Some(tls::client_config(ca_file)?));
     }
-    Ok(builder.build().await.map_err(|error| trouble::refusal(&error)))
+    let built = tokio::time::timeout(SESSION_TIME_MAX, builder.build()).await;
+    let hangs =
+        |_| Refusal::Unreachable(format!("no session within {SESSION_TIME_MAX:?}: a node takes connections and hangs"));
+    Ok(built.map_err(hangs).and_then(|built| built.map_err(|error| trouble::refusal(&error))))
 }

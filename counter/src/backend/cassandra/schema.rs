@@ -2,7 +2,7 @@
 //!
 //! Pure: [`cql`], [`tables`], [`datasets`] (from documents to what is wanted), [`plan`]. They touch nothing and know no driver
 //! but for its values. With a session: [`ddl`] (runs one schema change at a time, the cluster's nodes agreeing before and after),
-//! [`read`] (what is there), `usable` (by any node yet), `first` (rows that the first one inserts), [`floors`] (up to when nothing of a deleted namespace
+//! [`read`] (what is there), [`nodes`] (which nodes there are), `usable` (by any node yet), `first` (rows that the first one inserts), [`floors`] (up to when nothing of a deleted namespace
 //! counts), [`removal`] (what is deleted), [`slices`] (records and tables of slices), [`provision`] (carries a plan out).
 //!
 //! Rules that hold throughout:
@@ -18,6 +18,7 @@ pub mod ddl;
 mod error;
 mod first;
 pub mod floors;
+pub mod nodes;
 mod patience;
 pub mod plan;
 pub mod provision;

@@ -43,6 +43,9 @@ pub(super) fn of_connection(error: &ConnectionError) -> Refusal {
 
 fn of_setup(error: &ConnectionSetupRequestError) -> Refusal {
     match error.get_error() {
+        ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, reason) if is_of_logins(reason) => {
+            Refusal::Unreachable(reason.clone())
+        }
         ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, reason) => {
             Refusal::CredentialsWrong(reason.clone())
         }
@@ -50,6 +53,12 @@ fn of_setup(error: &ConnectionSetupRequestError) -> Refusal {
         ConnectionSetupRequestErrorKind::StartAuthSessionError(reason) => Refusal::OurFiles(reason.clone()),
         _ => Refusal::Unreachable(error.to_string()),
     }
+}
+
+/// Whether a node refuses somebody because it cannot look up who that is and what he may do: logins and permissions are rows, whose
+/// replicas may be away. Cassandra has no code of its own for it (`PasswordAuthenticator`, `CassandraAuthorizer`).
+pub(super) fn is_of_logins(reason: &str) -> bool {
+    reason.starts_with("Unable to perform auth")
 }
 
 /// What no contact point let us in for, as one sentence. Where one of them says what is wrong with our side, that is it;

@@ -17,10 +17,13 @@ use super::usable::usable;
 use super::{Error, Result, query, read};
 
 /// How long the nodes may take to agree.
-const AGREEMENT_LIMIT: Duration = Duration::from_secs(20);
+pub(in crate::backend::cassandra) const AGREEMENT_LIMIT: Duration = Duration::from_secs(20);
 const AGREEMENT_EVERY: Duration = Duration::from_millis(50);
 /// How long a node may take for one schema change.
 const CHANGE_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long the driver may take for all that it does about a schema change: the statement, an agreement, and a look at the cluster.
+const DRIVER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Of this process: one change at a time, whatever the cluster. Schema changes are rare.
 static CHANGING: Mutex<()> = Mutex::const_new(());
@@ -103,9 +106,7 @@ impl Ddl {
     /// # Errors
     /// [`Refusal::ForeignTable`] when another table is there under its name; else when it may still be there.
     pub async fn drop_table(&self, table: &Table) -> Result<bool> {
-        if !self.is_there(table).await? {
-            return Ok(false);
-        }
+        // One node that does not list it is not believed: the nodes agree first.
         let changing = self.begin(&format!("drop {}.{}", table.keyspace, table.name)).await?;
         if !self.is_there(table).await? {
             return Ok(false);
@@ -154,8 +155,27 @@ impl Ddl {
         tracing::info!(statement = %statement, "changing the schema");
         let mut run = query::once(statement.to_run(), Consistency::LocalQuorum);
         run.set_request_timeout(Some(CHANGE_LIMIT));
-        query::run(&self.session, &changing.doing, run).await?;
+        self.in_time(&changing.doing, query::run(&self.session, &changing.doing, run)).await?;
         self.agreement(&format!("after: {}", changing.doing)).await.map(drop)
+    }
+
+    /// Lets the driver read again what nodes and keyspaces there are: statements on a new one are routed by its replication from then on.
+    ///
+    /// # Errors
+    /// When it was not read.
+    pub(super) async fn refresh(&self, doing: &str) -> Result<()> {
+        let refresh = self.session.refresh_metadata();
+        let unavailable = |reason: String| Error::Unavailable { doing: doing.to_owned(), reason };
+        self.in_time(doing, async { refresh.await.map_err(|error| unavailable(error.to_string())) }).await
+    }
+
+    /// The driver reads what nodes and keyspaces there are after each change, and waits for that as long as it takes: for ever, where
+    /// a node hangs to which it connects by TLS.
+    async fn in_time<T>(&self, doing: &str, change: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(DRIVER_LIMIT, change).await.unwrap_or_else(|_| {
+            let reason = format!("not done within {DRIVER_LIMIT:?}");
+            Err(Error::Timeout { doing: doing.to_owned(), reason })
+        })
     }
 
     /// Waits until all nodes that answer have the same schema, and answers its version.

@@ -9,7 +9,7 @@ use super::ddl::{Ddl, Permit};
 use super::patience::repeated;
 use super::plan::{Action, Plan, Refusal, Replication, Step, Wanted, plan};
 use super::tables::events_start;
-use super::{Error, Result, first, read, roles};
+use super::{Error, Result, first, nodes, read, roles};
 use crate::backend::cassandra::Cluster;
 use crate::clock::Clock;
 use crate::dataset::Dataset;
@@ -74,8 +74,10 @@ impl Provisioner {
     ///
     /// # Errors
     /// When the cluster cannot be asked.
-    pub fn usual_replication(&self, local_datacenter: &str) -> store::Result<Replication> {
-        let nodes = read::nodes(self.ddl()?.session()).get(local_datacenter).copied().unwrap_or(0);
+    pub async fn usual_replication(&self, local_datacenter: &str) -> Result<Replication> {
+        let ddl = self.ddl().map_err(unavailable)?;
+        let nodes = repeated(Error::is_retryable, || nodes::per_datacenter(ddl.session())).await?;
+        let nodes = nodes.get(local_datacenter).copied().unwrap_or(0);
         let factor = u32::try_from(nodes).unwrap_or(u32::MAX).clamp(1, FACTOR_USUAL);
         Ok(Replication::from([(local_datacenter.to_owned(), factor)]))
     }
@@ -97,6 +99,9 @@ impl Provisioner {
             // A node that has just started may know an old schema: it alone is not believed that a dataset is gone.
             ddl.agreement("before: miss a dataset").await?;
             found = read::found(ddl.session(), wanted, self.password_is_right(wanted)).await?;
+            if found.replication.is_none() {
+                all_here(&ddl, wanted, "miss a dataset").await?;
+            }
         }
         let was_removed = |namespace: &NamespaceName| found.floors.contains_key(namespace.as_str());
         // Whether a name may be used again is not for a clock to say that may be wrong.
@@ -206,6 +211,21 @@ async fn kept_fresh(dataset: &Dataset) -> Infallible {
     std::future::pending().await
 }
 
+/// Whether every node of the local datacenter is connected to. What is not there is not there for good only where all of them say so,
+/// and what ends has ended only where all of them have heard of it.
+///
+/// # Errors
+/// Which one is not.
+pub(super) async fn all_here(ddl: &Ddl, wanted: &Wanted, doing: &str) -> Result<()> {
+    match nodes::away(ddl.session(), &wanted.dataset.local_datacenter).await? {
+        None => Ok(()),
+        Some(node) => Err(Error::Unavailable {
+            doing: doing.to_owned(),
+            reason: format!("node {node} cannot be reached, and may know more or has to hear of it"),
+        }),
+    }
+}
+
 pub(super) fn unavailable(error: store::Error) -> Error {
     Error::Unavailable { doing: "read the schema".to_owned(), reason: error.to_string() }
 }
@@ -220,11 +240,7 @@ pub async fn carry_out(ddl: &Ddl, wanted: &Wanted, step: &Step) -> Result<()> {
         Action::CreateKeyspace => {
             ddl.run(&format!("create keyspace {keyspace}"), &step.cql).await?;
             // So that statements on it are routed by its replication from now on.
-            let refreshed = ddl.session().refresh_metadata().await;
-            refreshed.map_err(|error| Error::Unavailable {
-                doing: format!("read keyspace {keyspace}"),
-                reason: error.to_string(),
-            })
+            ddl.refresh(&format!("read keyspace {keyspace}")).await
         }
         Action::CreateTable(table) => ddl.create_table(table).await.map(drop),
         Action::Claim { owner } => claim(ddl, keyspace, owner, step).await,

@@ -50,25 +50,6 @@ pub async fn found(
     Ok(Found { replication, tables, known, owner: owned_by, floors, slices, role })
 }
 
-/// Nodes per datacenter, as the cluster counts them.
-#[must_use]
-pub fn nodes(session: &Session) -> BTreeMap<String, usize> {
-    let mut nodes = BTreeMap::new();
-    for node in session.get_cluster_state().get_nodes_info() {
-        if let Some(datacenter) = &node.datacenter {
-            *nodes.entry(datacenter.clone()).or_default() += 1;
-        }
-    }
-    nodes
-}
-
-/// A node of the datacenter that is not connected to, if there is one.
-pub(super) fn node_away(session: &Session, datacenter: &str) -> Option<String> {
-    let state = session.get_cluster_state();
-    let mut nodes = state.get_nodes_info().iter().filter(|node| node.datacenter.as_deref() == Some(datacenter));
-    nodes.find(|node| !node.is_connected()).map(|node| node.address.to_string())
-}
-
 /// One table, if it is there.
 ///
 /// # Errors

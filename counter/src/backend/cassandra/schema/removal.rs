@@ -18,7 +18,7 @@ use super::cql::Cql;
 use super::ddl::Ddl;
 use super::patience::repeated;
 use super::plan::{Action, Found, FoundRole, Refusal, Step, Wanted, settings};
-use super::provision::{Provisioner, unavailable};
+use super::provision::{Provisioner, all_here, unavailable};
 use super::tables::{FoundTable, OWNER, REMOVED, ROLLUP, SLICES, Table, events_start};
 use super::{Error, Result, floors, query, read};
 use crate::model::{NamespaceName, Timestamp};
@@ -131,15 +131,15 @@ fn is_ours(wanted: &Wanted, found: &Found) -> std::result::Result<bool, Refusal>
 /// old schema are not believed, whether they differ from others or no other is there yet.
 async fn found(ddl: &Ddl, wanted: &Wanted) -> Result<Found> {
     let doing = format!("remove what is in {}", wanted.dataset.keyspace);
+    // The nodes that agree are those that are here by then: one that comes after that is looked at by nobody.
+    let before = all_here(ddl, wanted, &doing).await;
     ddl.agreement(&format!("before: {doing}")).await?;
     let found = read::found(ddl.session(), wanted, async { Ok(true) }).await?;
-    match read::node_away(ddl.session(), &wanted.dataset.local_datacenter) {
-        Some(node) if found.owner.is_none() => {
-            let reason = format!("nothing of it is seen, and node {node}, which may know more, cannot be reached");
-            Err(Error::Unavailable { doing, reason })
-        }
-        _ => Ok(found),
+    if found.owner.is_none() {
+        before?;
+        all_here(ddl, wanted, &doing).await?;
     }
+    Ok(found)
 }
 
 impl Provisioner {
@@ -235,19 +235,17 @@ impl Provisioner {
         let found = found(&ddl, wanted).await?;
         let removal = plan_dataset(wanted, &found)?;
         // A node that does not hear of the end would bring the old rows back, should the dataset be made again under its name.
-        if let Some(node) =
-            read::node_away(ddl.session(), &wanted.dataset.local_datacenter).filter(|_| !removal.steps.is_empty())
-        {
-            let (doing, reason) =
-                (format!("remove dataset {keyspace}"), format!("node {node} cannot be reached, and has to hear of it"));
-            return Err(Error::Unavailable { doing, reason });
-        }
+        let doing = format!("remove dataset {keyspace}");
         for step in &removal.steps {
+            all_here(&ddl, wanted, &doing).await?;
             progress(step);
             match &step.action {
                 Action::DropTable(table) => drop(ddl.drop_table(table).await?),
-                _ => ddl.run(&format!("remove dataset {keyspace}"), &step.cql).await?,
+                _ => ddl.run(&doing, &step.cql).await?,
             }
+        }
+        if !removal.steps.is_empty() {
+            all_here(&ddl, wanted, &doing).await?;
         }
         Ok(removal)
     }
