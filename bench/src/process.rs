@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::usage::Process;
 
 /// How long a server may take to answer.
-const READY_WITHIN: Duration = Duration::from_secs(20);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A child process.
 pub struct Server {

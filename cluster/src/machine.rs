@@ -23,7 +23,7 @@ pub(crate) const OWN_FOLDERS: [&str; 4] = ["/run", "/var/log", "/var/lib/cni", "
 /// What runs as the first process.
 const FIRST_PROCESS: &str = "tini";
 /// How long the system may take to make namespaces.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(5);
 /// What a kubelet sets of the kernel that no namespace has for itself, and what it sets it to (`pkg/kubelet/cm` of Kubernetes).
 const KERNEL_SETTINGS: [(&str, u32); 6] = [

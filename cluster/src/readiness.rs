@@ -13,7 +13,7 @@ use crate::machine;
 /// How long a process may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a process may take to start another.
-const CHILD_PATIENCE: Duration = Duration::from_secs(30);
+const CHILD_PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Asks by HTTP; well is who answers with `sign` in it.

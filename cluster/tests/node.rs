@@ -147,7 +147,7 @@ fn a_machine_that_has_ended_is_said_to_have_and_down_clears_up() {
     let killed = Command::new("kill").args(["-9", &machine["pid"].to_string()]).status().unwrap();
     assert!(killed.success());
     // It takes its processes along, and then its interfaces.
-    for _ in 0..1_000 {
+    for _ in 0..6_000 {
         if !interface(24) {
             break;
         }

@@ -29,7 +29,7 @@ fn workload(kind: &str, name: &str, replicas: u16) -> String {
 /// Tries until it is so.
 fn eventually(what: &str, is_so: impl Fn() -> Result<(), String>) {
     let mut last = String::new();
-    for _ in 0..1_000 {
+    for _ in 0..3_600 {
         match is_so() {
             Ok(()) => return,
             Err(not) => last = not,

@@ -262,5 +262,5 @@ async fn why_not(cluster: &Cluster) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), tried).await.unwrap_or_else(|_| panic!("{:?}", cluster.check()))
+    tokio::time::timeout(Duration::from_secs(120), tried).await.unwrap_or_else(|_| panic!("{:?}", cluster.check()))
 }

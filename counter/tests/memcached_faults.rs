@@ -38,7 +38,7 @@ fn counter(name: &str) -> CounterKey {
 
 /// The count that one server has, read past the store.
 async fn count_at(server: &Server, name: &str) -> Option<i64> {
-    let client = memcache::exp::AsyncMetaClient::connect(server.address()).await.unwrap();
+    let client = server.client().await;
     let value = client.get(format!("n:{name}")).send().await.unwrap().value?;
     let stored: u64 = std::str::from_utf8(&value).unwrap().trim_end().parse().unwrap();
     Some(stored.wrapping_sub(1 << 62).cast_signed())
@@ -56,7 +56,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), so).await.unwrap_or_else(|_| panic!("not yet: {what}"));
+    tokio::time::timeout(Duration::from_secs(120), so).await.unwrap_or_else(|_| panic!("not yet: {what}"));
 }
 
 /// Waits until the servers of `cluster` answer or not as told.

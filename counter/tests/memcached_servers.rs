@@ -86,7 +86,7 @@ async fn an_add_that_is_cut_off_after_it_was_sent_is_of_unknown_outcome_and_not_
 async fn ordinary_names_are_readable_keys_on_the_server() {
     let memcached = Server::start();
     store(&memcached.address()).add(&counter("plays/SFO"), -3, LONG).await.unwrap();
-    let client = memcache::exp::AsyncMetaClient::connect(memcached.address()).await.unwrap();
+    let client = memcached.client().await;
     let stored = client.get("n:plays/SFO").send().await.unwrap();
     assert_eq!(stored.value.as_deref(), Some(b"4611686018427387901".as_slice()));
 }
@@ -96,7 +96,7 @@ async fn ordinary_names_are_readable_keys_on_the_server() {
 #[ignore = "needs memcached: cargo xtask test"]
 async fn negative_counts_are_added_to_whatever_the_memory_held_before() {
     let memcached = Server::start();
-    let client = memcache::exp::AsyncMetaClient::connect(memcached.address()).await.unwrap();
+    let client = memcached.client().await;
     let keys = || (0..1_000).map(|nth| format!("n:{nth}"));
     for key in keys() {
         client.set(&key, "-".repeat(24)).send().await.unwrap();

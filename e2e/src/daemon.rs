@@ -14,6 +14,9 @@ use tallyman_servers::Pid;
 use crate::binaries::command;
 use crate::{PATIENCE, now};
 
+/// How long a daemon may take for one page.
+const PAGE_PATIENCE: Duration = Duration::from_secs(30);
+
 const POLL: Duration = Duration::from_millis(50);
 const LOG_LINES_SHOWN: usize = 30;
 
@@ -205,8 +208,8 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
 
 /// Head and body of an answer.
 fn exchange(address: SocketAddr, method_and_path: &str, body: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut stream = TcpStream::connect_timeout(&address, PAGE_PATIENCE)?;
+    stream.set_read_timeout(Some(PAGE_PATIENCE))?;
     let length = body.len();
     write!(
         stream,

@@ -279,7 +279,7 @@ fn install(cluster: &Cluster, set: &str) {
         printed(&mut helm);
         if name == "tallyman-crds" {
             let crds = ["crd/counternamespaces.tallyman.dev", "crd/counterclasses.tallyman.dev"];
-            printed(on(cluster, "kubectl").args(["wait", "--for=condition=Established"]).args(crds));
+            printed(on(cluster, "kubectl").args(["wait", "--for=condition=Established", "--timeout=180s"]).args(crds));
         }
     }
 }

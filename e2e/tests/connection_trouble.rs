@@ -74,7 +74,7 @@ impl Folders {
         // The role that the document would name is not to be made: it is the superuser here.
         self.write("provisioned", &Reach { credentials_file: None, ..reach.clone() });
         let applied = command(Binaries::built().tallyman())
-            .args(["schema", "apply", "--namespaces-dir"])
+            .args(["schema", "apply", "--connect-timeout", "60s", "--namespaces-dir"])
             .arg(self.path("provisioned"))
             .arg("--admin-credentials")
             .arg(admin_credentials)
@@ -139,7 +139,7 @@ async fn each_trouble_with_cassandra_is_told_apart_and_ends_without_a_restart() 
     // The keyspace is created, and nothing else changes.
     folders.provision(&sound, &right);
     sidecar.wait_until_ready();
-    client.add(NAMESPACE, "a", 1, None).await.unwrap();
+    client.with_deadline(Duration::from_secs(60)).add(NAMESPACE, "a", 1, None).await.unwrap();
     assert!(sidecar.terminate().success());
 }
 

@@ -216,7 +216,7 @@ impl Pod {
     /// A counter by HTTP, read from outside of the pod.
     fn count(&self, counter: &str) -> std::io::Result<u64> {
         let mut stream = UnixStream::connect(self.socket())?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let path = format!("/v1/namespaces/video-plays/counters/{counter}");
         write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();

@@ -99,7 +99,7 @@ fn the_examples_apply_again_and_again_and_count_as_in_progress_before_an_operato
     assert!(complaint(&mut kubectl(&apply)).contains("no matches for kind"));
     printed(&mut kubectl(&["apply", "--server-side", "--kustomize", "crds"]));
     let types = ["crd/counternamespaces.tallyman.dev", "crd/counterclasses.tallyman.dev"];
-    printed(&mut kubectl(&[["wait", "--for=condition=Established"], types].concat()));
+    printed(&mut kubectl(&[&["wait", "--for=condition=Established", "--timeout=180s"], &types[..]].concat()));
     let first = printed(&mut kubectl(&apply));
     assert!(first.contains("counternamespace.tallyman.dev/video-plays"), "{first}");
     let objects = |what: &[&str]| -> Vec<Value> {

@@ -12,7 +12,7 @@ use crate::process::{Pid, end_of, now};
 /// The port of the first server; the others follow one by one.
 pub const FIRST_PORT: u16 = 11311;
 const MEBIBYTES: &str = "64";
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 
 /// The command of a server.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 const POLL: Duration = Duration::from_millis(50);
 /// The system takes a killed process away at once, unless its disk hangs.
-const KILL_PATIENCE: Duration = Duration::from_secs(30);
+const KILL_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A process, and proof that its id still means the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,7 +223,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo $$; exec sleep 600"]);
         let (mut child, pid) = spawn(&command, &log, true).unwrap();
-        let deadline = now() + Duration::from_secs(30);
+        let deadline = now() + Duration::from_secs(120);
         while std::fs::read_to_string(&log).unwrap().is_empty() && now() < deadline {
             std::thread::sleep(POLL);
         }

@@ -20,7 +20,7 @@ fn memcached_only(servers: u16) -> Shape {
 /// What a memcached server answers to a command, up to `end`.
 fn ask(address: SocketAddr, command: &str, end: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     stream.write_all(command.as_bytes()).unwrap();
     let mut answer = String::new();
     let mut byte = [0];

@@ -22,7 +22,7 @@ fn counters_are_added_to_read_cleared_and_watched() {
     let read = server.run(&["get", "credits/alice/eur"]).succeeded().json();
     assert_eq!(read["count"], "0");
     assert!(read["asOf"].is_string());
-    let text = run(&["get", "credits/alice/eur", "--addr", &server.address()]).succeeded();
+    let text = run(&["get", "credits/alice/eur", "--addr", &server.address(), "--timeout", "60s"]).succeeded();
     assert_eq!(text.stdout, "0\n");
 }
 
@@ -45,7 +45,10 @@ fn the_same_token_and_generation_time_count_once() {
 fn a_result_that_cannot_be_written_is_said_to_be_one_and_never_a_panic() {
     let home = Home::new(&[("credits", "Accurate", PATIENT)]);
     let server = home.start(&[]);
-    for arguments in [vec!["completions", "bash"], vec!["add", "credits/carol", "1", "--addr", &server.address()]] {
+    for arguments in [
+        vec!["completions", "bash"],
+        vec!["add", "credits/carol", "1", "--timeout", "60s", "--addr", &server.address()],
+    ] {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let ended = tallyman().args(&arguments).stdout(full).output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
@@ -67,13 +70,13 @@ fn a_refusal_ends_with_1_and_names_reason_and_remedy() {
     let time = "2001-01-01T00:00:00Z";
     let old = server.run(&["add", "credits/alice", "--token", "t", "--generation-time", time]);
     assert_eq!((old.code, &old.error()["reason"]), (Some(1), &"EVENT_TIME_OUT_OF_RANGE".into()));
-    let text = run(&["get", "debits/alice", "--addr", &server.address()]);
+    let text = run(&["get", "debits/alice", "--addr", &server.address(), "--timeout", "60s"]);
     assert!(text.stderr.starts_with("error: ") && text.stderr.contains("(NAMESPACE_UNKNOWN)"), "{text:?}");
 }
 
 #[test]
 fn without_a_server_nothing_is_counted_and_the_address_is_named() {
-    let ended = run(&["-o", "json", "add", "credits/alice", "--addr", NOBODY, "--timeout", "200ms"]);
+    let ended = run(&["-o", "json", "add", "credits/alice", "--addr", NOBODY, "--timeout", "60s"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.error()["remedy"].as_str().unwrap().contains(NOBODY), "{ended:?}");
 }

@@ -1,11 +1,11 @@
 //! Namespaces from files, right and wrong ones, and servers that must not start.
 
 use crate::process::eventually;
-use crate::server::{Home, QUICK, manifest};
+use crate::server::{Home, PATIENT, manifest};
 
 #[test]
 fn a_second_server_on_the_same_data_is_refused_and_names_the_first() {
-    let home = Home::new(&[("plays", "Eventual", QUICK)]);
+    let home = Home::new(&[("plays", "Eventual", PATIENT)]);
     let server = home.start(&[]);
     let ended = home.start_in_vain(&["--listen", "127.0.0.1:0"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -16,7 +16,7 @@ fn a_second_server_on_the_same_data_is_refused_and_names_the_first() {
 
 #[test]
 fn a_port_in_use_is_named() {
-    let (home, other) = (Home::new(&[("plays", "Eventual", QUICK)]), Home::new(&[("plays", "Eventual", QUICK)]));
+    let (home, other) = (Home::new(&[("plays", "Eventual", PATIENT)]), Home::new(&[("plays", "Eventual", PATIENT)]));
     let server = home.start(&[]);
     let ended = other.start_in_vain(&["--listen", server.listen()]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -25,7 +25,7 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn an_address_that_others_can_reach_is_refused_before_anything_is_made_on_disk() {
-    let home = Home::new(&[("plays", "Eventual", QUICK)]);
+    let home = Home::new(&[("plays", "Eventual", PATIENT)]);
     let ended = home.start_in_vain(&["--listen", "0.0.0.0:0"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.error()["message"].as_str().unwrap().contains("loopback"), "{ended:?}");
@@ -34,7 +34,7 @@ fn an_address_that_others_can_reach_is_refused_before_anything_is_made_on_disk()
 
 #[test]
 fn a_wrong_file_is_reported_by_file_field_and_reason_and_the_right_ones_are_served() {
-    let home = Home::new(&[("plays", "Eventual", QUICK), ("wrong", "Sometimes", "")]);
+    let home = Home::new(&[("plays", "Eventual", PATIENT), ("wrong", "Sometimes", "")]);
     let server = home.start(&[]);
     let problem = server.banner["problems"][0].as_str().unwrap();
     for part in ["wrong.yaml", "spec.counterType", "Sometimes", "Eventual"] {
@@ -60,11 +60,11 @@ fn without_a_right_file_nothing_is_served() {
 
 #[test]
 fn files_are_followed_as_they_come_change_break_and_go() {
-    let home = Home::new(&[("plays", "Eventual", QUICK)]);
+    let home = Home::new(&[("plays", "Eventual", PATIENT)]);
     let server = home.start(&[]);
     assert_eq!(server.run(&["get", "likes/a"]).error()["reason"], "NAMESPACE_UNKNOWN");
 
-    home.write("namespaces/likes.yaml", &manifest("likes", "Accurate", QUICK));
+    home.write("namespaces/likes.yaml", &manifest("likes", "Accurate", PATIENT));
     eventually("the new namespace is served", || (server.run(&["add", "likes/a", "3"]).code == Some(0)).then_some(()));
     assert_eq!(server.count("likes/a"), 3);
 
@@ -78,7 +78,7 @@ fn files_are_followed_as_they_come_change_break_and_go() {
     assert!(!server.admin("/readyz").1.contains("likes.yaml"));
 
     // Nobody asked for the counts to go.
-    home.write("namespaces/likes.yaml", &manifest("likes", "Accurate", QUICK));
+    home.write("namespaces/likes.yaml", &manifest("likes", "Accurate", PATIENT));
     eventually("the namespace is back", || (server.run(&["get", "likes/a"]).code == Some(0)).then_some(()));
     assert_eq!(server.count("likes/a"), 3);
     assert_eq!(server.run(&["get", "plays/a"]).code, Some(0));
@@ -86,7 +86,7 @@ fn files_are_followed_as_they_come_change_break_and_go() {
 
 #[test]
 fn options_come_from_the_command_line_then_the_environment_then_the_file() {
-    let home = Home::new(&[("plays", "Eventual", QUICK)]);
+    let home = Home::new(&[("plays", "Eventual", PATIENT)]);
     let socket = home.argument("socket");
     home.write("options.yaml", &format!("unix-socket: {socket}\nlog-format: json\nlisten: 127.0.0.1:1\n"));
     let server = home.start(&["--config", "options.yaml"]);
@@ -106,7 +106,7 @@ fn options_come_from_the_command_line_then_the_environment_then_the_file() {
 
 #[test]
 fn the_admin_pages_answer() {
-    let home = Home::new(&[("plays", "Eventual", QUICK)]);
+    let home = Home::new(&[("plays", "Eventual", PATIENT)]);
     let server = home.start(&[]);
     assert_eq!(server.admin("/livez").0, 200);
     let (status, page) = server.admin("/readyz");

@@ -67,7 +67,10 @@ async fn a_replay_resumed_after_kill_9_of_the_server_is_counted_exactly_once() {
     assert!(interrupted.json()["stopped"].is_string());
 
     let server = home.start_on(&listen, &[]);
-    let resumed = Replay::start(&server, &[&journaled[..], &["--resume", "--batch", "20"]].concat()).end().succeeded();
+    let resumed =
+        Replay::start(&server, &[&journaled[..], &["--timeout", "60s", "--resume", "--batch", "20"]].concat())
+            .end()
+            .succeeded();
     assert_eq!(resumed.json()["adds"], resumed.json()["addsAcknowledged"]);
     assert_eq!(acknowledged_rows(&path), 20_000);
     assert_eq!(counts(&server.client(), "flights").await, totals());
@@ -94,10 +97,12 @@ async fn a_replay_resumed_after_kill_9_of_the_client_is_counted_exactly_once() {
     let server = home.start(&[]);
     let (journal, path) = (home.argument("journal"), home.path("journal"));
     let journaled = [&COUNTERS[..], &["--journal", &journal]].concat();
-    let mut replay = Replay::start(&server, &journaled);
+    let mut replay = Replay::start(&server, &[&journaled[..], &["--timeout", "60s"]].concat());
     well_under_way(&mut replay, &path);
     replay.kill();
-    Replay::start(&server, &[&journaled[..], &["--resume", "--batch", "20"]].concat()).end().succeeded();
+    Replay::start(&server, &[&journaled[..], &["--timeout", "60s", "--resume", "--batch", "20"]].concat())
+        .end()
+        .succeeded();
     assert_eq!(counts(&server.client(), "flights").await, totals());
 }
 

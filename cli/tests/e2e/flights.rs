@@ -6,7 +6,7 @@ use tallyman_api::client::Client;
 
 use crate::data::{COUNTERS, ROWS, flights, totals};
 use crate::process::Ended;
-use crate::server::{Home, Server};
+use crate::server::{Home, PATIENT, Server};
 
 /// Long enough for a busy machine to send everything in time, short enough to wait for the rollup behind it.
 const UNHURRIED: &str = "{acceptLimit: 10s, writeTimeout: 1s, maxClockSkew: 100ms}";
@@ -63,7 +63,7 @@ async fn an_eventual_namespace_converges_to_the_independent_totals_though_rows_a
 
 #[tokio::test]
 async fn an_accurate_namespace_shows_the_independent_totals_at_once() {
-    let home = Home::new(&[("flights", "Accurate", UNHURRIED)]);
+    let home = Home::new(&[("flights", "Accurate", PATIENT)]);
     let server = home.start(&[]);
     replay(&server, "flights", &["--resend", "0.2", "--batch", "20"]).succeeded();
     assert_eq!(counts(&server.client(), "flights").await, totals());

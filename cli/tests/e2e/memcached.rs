@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use crate::data::totals;
 use crate::flights::{counts, replay};
 use crate::process::eventually;
-use crate::server::{Home, QUICK};
+use crate::server::{Home, PATIENT};
 
 struct Memcached {
     child: Child,
@@ -38,7 +38,7 @@ impl Drop for Memcached {
 #[ignore = "needs memcached: cargo xtask test"]
 async fn best_effort_counts_live_in_memcached_and_survive_the_server() {
     let memcached = Memcached::start();
-    let home = Home::new(&[("flights", "BestEffort", ""), ("credits", "Accurate", QUICK)]);
+    let home = Home::new(&[("flights", "BestEffort", ""), ("credits", "Accurate", PATIENT)]);
     let options = ["--memcached", memcached.address.as_str()];
     let server = home.start(&options);
     replay(&server, "flights", &["--batch", "20"]).succeeded();

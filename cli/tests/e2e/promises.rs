@@ -9,7 +9,7 @@ use tallyman_api::proto::IdempotencyToken;
 use tallyman_api::time::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::server::{Home, QUICK};
+use crate::server::{Home, PATIENT, QUICK};
 
 const COUNTER: &str = "turnstile";
 const WRITERS: usize = 4;
@@ -76,7 +76,7 @@ async fn an_eventual_count_is_the_number_of_adds_up_to_its_as_of_at_every_read()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exact_read_has_all_that_was_acknowledged_before_it_and_nothing_that_was_not_sent() {
-    let home = Home::new(&[("accurate", "Accurate", QUICK), ("eventual", "Eventual", QUICK)]);
+    let home = Home::new(&[("accurate", "Accurate", PATIENT), ("eventual", "Eventual", PATIENT)]);
     let server = home.start(&[]);
     for (namespace, max_staleness) in [("accurate", None), ("eventual", Some(Duration::ZERO))] {
         let (client, progress) = (server.client(), Arc::new(Progress::default()));

@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Ended, run};
+use crate::process::{Ended, PATIENCE, run};
 
 /// A contact point that nobody listens at.
 const NOBODY: &str = "127.0.0.1:1";
@@ -158,7 +159,9 @@ struct Cassandra {
 impl Cassandra {
     async fn new() -> Self {
         let nodes = std::env::var("TALLYMAN_CASSANDRA").unwrap_or_else(|_| "127.0.0.1:9042".to_owned());
-        let session = SessionBuilder::new().known_nodes(nodes.split(',')).build().await.unwrap();
+        let profile = ExecutionProfile::builder().request_timeout(Some(PATIENCE)).build().into_handle();
+        let builder = SessionBuilder::new().known_nodes(nodes.split(',')).connection_timeout(PATIENCE);
+        let session = builder.default_execution_profile_handle(profile).build().await.unwrap();
         let rows = session.query_unpaged("SELECT data_center FROM system.local", ()).await.unwrap();
         let (datacenter,) = rows.into_rows_result().unwrap().single_row::<(String,)>().unwrap();
         let dataset = format!("cli_{:016x}", fastrand::u64(..));

@@ -138,7 +138,8 @@ impl Server {
     /// A client command that is told where this server is.
     pub fn run(&self, arguments: &[&str]) -> Ended {
         let address = self.address();
-        run(&[&["-o", "json"], arguments, &["--addr", &address]].concat())
+        let patience: &[&str] = if arguments.contains(&"--timeout") { &[] } else { &["--timeout", "60s"] };
+        run(&[&["-o", "json"], arguments, &["--addr", &address], patience].concat())
     }
 
     /// A counter's count, as a client command reads it now, exact where the namespace is durable.

@@ -202,16 +202,16 @@ async fn a_clear_while_a_replica_is_down_is_refused_and_clears_nothing() {
 async fn a_healed_copy_ends_with_the_counter_that_it_was_made_from() {
     let mut replicas = pair();
     let store = BestEffort::new(&cluster(&replicas));
-    store.add(&counter("c"), 5, Duration::from_secs(4)).await.unwrap();
+    store.add(&counter("c"), 5, Duration::from_secs(120)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     replicas[0].restart();
     store.add(&counter("c"), 1, LONG).await.unwrap();
     healed(&store).await;
     assert_eq!(count_at(&replicas[0], "c").await, Some(6));
-    let client = memcache::exp::AsyncMetaClient::connect(replicas[0].address()).await.unwrap();
+    let client = replicas[0].client().await;
     let read = memcache::exp::Get::new("n:c").meta(memcache::exp::Meta::NONE.ttl());
     let left = client.run(read).await.unwrap().item.ttl.unwrap();
-    assert!((0..=2).contains(&left), "{left} seconds left");
+    assert!((0..=118).contains(&left), "{left} seconds left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

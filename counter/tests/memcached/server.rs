@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use memcache::exp::AsyncMetaClient;
+
 /// A memcached process; it ends with the value.
 pub struct Server {
     process: Option<Child>,
@@ -57,9 +59,20 @@ impl Server {
         self.process = Some(process);
         let started = Instant::now();
         while TcpStream::connect((HOST, self.port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(10), "memcached does not listen");
+            assert!(started.elapsed() < Duration::from_secs(120), "memcached does not listen");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// For reading what it has past the stores: in no hurry.
+    pub async fn client(&self) -> AsyncMetaClient {
+        let patience = Some(Duration::from_secs(60));
+        AsyncMetaClient::builder()
+            .connect_timeout(patience)
+            .io_timeout(patience)
+            .connect_async(self.address())
+            .await
+            .unwrap()
     }
 
     fn signal(&self, signal: &str) {

@@ -7,6 +7,7 @@ from cassandra.cluster import Cluster
 points = [point.rsplit(":", 1) for point in sys.argv[1].split(",")]
 cluster = Cluster([points[0][0]], port=int(points[0][1]), protocol_version=4, connect_timeout=60, control_connection_timeout=60)
 session = cluster.connect()
+session.default_timeout = 60
 most = looks = 0
 print("begun", flush=True)
 while not select.select([sys.stdin], [], [], 0.01)[0]:

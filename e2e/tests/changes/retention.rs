@@ -51,9 +51,10 @@ async fn counters_written_once_and_never_rolled_up_outlive_their_slices() {
     assert!(ledger.number_of(Fate::Acknowledged) > 0, "{ledger}");
     let clients = plane.clients();
 
+    let patient = clients[0].with_deadline(PATIENCE);
     // Nobody rolled anything up; a scan of all slices shows that it is there.
     for counter in ledger.counters() {
-        assert_eq!(clients[0].get(NAMESPACE, counter, None).await.unwrap().count, 0, "{counter} was rolled up");
+        assert_eq!(patient.get(NAMESPACE, counter, None).await.unwrap().count, 0, "{counter} was rolled up");
     }
     convergence::accurately(&clients, NAMESPACE, &ledger).await;
     let written = with_events(&plane.keyspace.slices());

@@ -70,7 +70,13 @@ impl Place {
             "spec": {"cassandra": {"contactPoints": [points], "localDatacenter": "dc1", "replication": {"dc1": 1},
                 "adminCredentialsSecretName": "cassandra-admin"}}});
         cluster.apply(&class.to_string()).unwrap();
-        let session = SessionBuilder::new().known_node(&points).user(SUPERUSER.0, SUPERUSER.1).build().await.unwrap();
+        let session = SessionBuilder::new()
+            .known_node(&points)
+            .user(SUPERUSER.0, SUPERUSER.1)
+            .connection_timeout(PATIENCE)
+            .build()
+            .await
+            .unwrap();
         Self { _kubelet: kubelet, cluster, _cassandra: cassandra, session }
     }
 
