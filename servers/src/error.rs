@@ -93,8 +93,8 @@ pub enum Error {
         /// The end of its log.
         log: String,
     },
-    /// A process does not end though it was killed.
-    #[error("process {pid} does not end")]
+    /// A process goes on though it was killed or paused.
+    #[error("process {pid} goes on though it was killed or paused")]
     Unstoppable {
         /// Its id.
         pid: u32,

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 const POLL: Duration = Duration::from_millis(50);
-/// The system takes a killed process away at once, unless its disk hangs.
+const STOP_POLL: Duration = Duration::from_millis(1);
+/// The system takes a killed process away at once, and stops a paused one, unless its disk hangs.
 const KILL_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A process, and proof that its id still means the same one.
@@ -59,12 +60,30 @@ impl Pid {
         self.signal(Signal::CONT)
     }
 
-    /// Stops it in its tracks (SIGSTOP).
+    /// Stops it in its tracks (SIGSTOP), and waits until it stands still: one of its threads takes the signal and stops the others once
+    /// it runs, and until then they may answer.
     ///
     /// # Errors
-    /// [`Error::Signal`].
+    /// [`Error::Signal`], [`Error::Unstoppable`].
     pub fn pause(self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let deadline = now() + KILL_PATIENCE;
+        while self.is_alive() && !self.stands_still() {
+            if now() >= deadline {
+                return Err(Error::Unstoppable { pid: self.pid });
+            }
+            std::thread::sleep(STOP_POLL);
+        }
+        Ok(())
+    }
+
+    /// Whether all of its threads are stopped.
+    fn stands_still(self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
+        threads.flatten().all(|thread| {
+            // A thread that has ended meanwhile does nothing any more.
+            std::fs::read_to_string(thread.path().join("stat")).map_or(true, |stat| is_stopped(&stat))
+        })
     }
 
     /// Lets it go on (SIGCONT).
@@ -109,6 +128,11 @@ fn started(stat: &str) -> Option<u64> {
     // A process whose first thread has ended keeps its sockets until the others have, too.
     let has_ended = matches!(state, "X" | "x") || (state == "Z" && threads <= 1);
     (!has_ended).then_some(started)
+}
+
+/// Whether a thread with this text of `/proc/PID/task/TID/stat` is stopped, or has ended.
+fn is_stopped(stat: &str) -> bool {
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(['T', 'Z', 'X']))
 }
 
 /// Starts a server with its output in a log. `with_session` puts it out of reach of our terminal's signals.
@@ -207,6 +231,13 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_is_stopped_by_its_state_whatever_its_name() {
+        let stat = |state: &str| format!("7 (a) T (c) {state} 1 7 7");
+        assert!(is_stopped(&stat("T")) && is_stopped(&stat("Z")));
+        assert!(!is_stopped(&stat("S")) && !is_stopped(&stat("R")) && !is_stopped("nothing"));
+    }
+
+    #[test]
     fn a_process_is_itself_only_with_its_time_of_start() {
         let ourselves = Pid::running(std::process::id()).unwrap();
         assert!(ourselves.is_alive());
@@ -229,7 +260,7 @@ mod tests {
         }
         assert_eq!(end_of(&log), pid.pid.to_string());
         pid.pause().unwrap();
-        assert!(pid.is_alive());
+        assert!(pid.is_alive() && pid.stands_still());
         pid.resume().unwrap();
         assert!(pid.is_alive());
         pid.kill().unwrap();

@@ -165,7 +165,7 @@ impl Set {
     /// Stops a node in its tracks (SIGSTOP); its connections stay open and silent.
     ///
     /// # Errors
-    /// [`Error::Signal`].
+    /// [`Error::Signal`], [`Error::Unstoppable`].
     pub fn pause_node(&self, node: usize) -> Result<()> {
         self.state.nodes[node].process.pause()
     }
