@@ -82,8 +82,24 @@ impl Server {
     }
 
     /// It keeps its connections and answers nothing.
+    #[allow(clippy::disallowed_methods)] // Bounds a wait for a real process.
     pub fn pause(&self) {
         self.signal("-STOP");
+        // One of its threads takes the signal, and stops the others once it runs: on a busy machine they may answer until then.
+        let asked = Instant::now();
+        while !self.all_threads_are_stopped() {
+            assert!(asked.elapsed() < Duration::from_secs(120), "memcached does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn all_threads_are_stopped(&self) -> bool {
+        let process = self.process.as_ref().expect("it is running");
+        let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()).all(|stat| {
+            // The state follows the name, which stands in brackets.
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        })
     }
 
     pub fn resume(&self) {

@@ -9,7 +9,8 @@
 //! - Another replica has it, and here it is announced: this one has forgotten nothing since before the counter was made, it is
 //!   only not so far yet. It makes the counter, or adds, just so.
 //! - Another replica has it, and here it is not announced: this one has forgotten it. It is copied from the other one.
-//! - Others do not answer: it is made, marked as provisional. Whatever a replica knows that comes back is right then.
+//! - Others do not answer: they are asked again for a moment, as one that is only slow has forgotten nothing. Where they stay silent,
+//!   it is made, marked as provisional. Whatever a replica knows that comes back is right then.
 
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl Adding<'_> {
             });
         }
         let is_known = legs.iter().any(|leg| matches!(leg, Leg::Applied(_)));
-        if is_known {
+        if is_known || self.is_known_after_all(places, &mut legs).await {
             for (leg, &place) in legs.iter_mut().zip(places) {
                 if matches!(leg, Leg::Absent) && self.shared.is_in_the_making(place, self.key).await {
                     *leg = Leg::of(self.make_or_increment(place).get().await.and_then(answer::incremented));
@@ -113,6 +114,34 @@ impl Adding<'_> {
             self.make(places, &mut legs).await;
         }
         self.settle(places, legs)
+    }
+
+    /// Asks again those that have not answered, where the others do not have the counter. Whether one of them has it. What has not been
+    /// sent to it is sent then.
+    async fn is_known_after_all(self, places: &[Place], legs: &mut [Leg]) -> bool {
+        let mut is_known = false;
+        if !legs.iter().any(|leg| matches!(leg, Leg::Absent)) {
+            return is_known;
+        }
+        for (leg, &place) in legs.iter_mut().zip(places) {
+            let may_be_sent = match leg {
+                Leg::Applied(_) | Leg::Absent => continue,
+                Leg::NotApplied(_) => true,
+                Leg::Unknown(_) => false,
+            };
+            match self.shared.ask_again(place, self.key).await {
+                Ok(Some(_)) => {
+                    is_known = true;
+                    if may_be_sent {
+                        *leg = Leg::of(self.increment(place).get().await.and_then(answer::incremented));
+                    }
+                }
+                Ok(None) if may_be_sent => *leg = Leg::Absent,
+                // Silent still; or what was sent may yet arrive there.
+                Ok(None) | Err(_) => {}
+            }
+        }
+        is_known
     }
 
     /// No replica is known to have the counter: makes it where it is absent.

@@ -21,6 +21,11 @@ use crate::store::{BestEffortStore, Error, Result};
 
 /// How long the nearest replica may take to answer before the next one is asked.
 const NEAREST_WAIT: Duration = Duration::from_millis(100);
+/// For how long after it last answered a replica is asked again before a counter that the others do not know is taken for one that
+/// nobody knows: a replica that is slow for a moment has forgotten nothing.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// How soon it is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Best-effort counters on a memcached cluster. Clones share their state.
 ///
@@ -128,6 +133,29 @@ impl BestEffortStore for BestEffort {
     }
 }
 
+/// What replicas said of a counter.
+#[derive(Default)]
+struct Heard {
+    certain: Option<u64>,
+    provisional: Vec<(Place, u64)>,
+    absent: Vec<Place>,
+}
+
+impl Heard {
+    fn from(&mut self, place: Place, copy: Option<Copy>) {
+        match copy {
+            Some(copy) if copy.provisional => self.provisional.push((place, copy.stored)),
+            Some(copy) => self.certain = Some(copy.stored),
+            None => self.absent.push(place),
+        }
+    }
+
+    /// Whether any replica answered.
+    fn anything(&self) -> bool {
+        self.certain.is_some() || !self.provisional.is_empty() || !self.absent.is_empty()
+    }
+}
+
 impl Shared {
     pub(super) fn now(&self) -> Duration {
         self.cluster.clock().monotonic()
@@ -137,6 +165,24 @@ impl Shared {
     pub(super) async fn copy(&self, place: Place, key: &str) -> Result<Option<Copy>> {
         let item = answer::got(self.cluster.server(place).send(key, Copy::read(key)).get().await?)?;
         item.as_ref().map(Copy::of).transpose()
+    }
+
+    /// The copy at `place`, which has not answered and which may know a counter that the others do not.
+    ///
+    /// # Errors
+    /// It has not answered for [`SILENCE_MAX`], or answers what is no copy.
+    pub(super) async fn ask_again(&self, place: Place, key: &str) -> Result<Option<Copy>> {
+        let health = self.cluster.server(place).health();
+        let began = self.now();
+        let mut failure = Error::Unavailable { reason: "the replica does not answer".to_owned() };
+        while health.silent_for() < SILENCE_MAX && self.now().saturating_sub(began) < SILENCE_MAX {
+            match self.copy(place, key).await {
+                Err(error @ (Error::Timeout { .. } | Error::Unavailable { .. })) => failure = error,
+                answered => return answered,
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+        Err(failure)
     }
 
     /// Whether the counter, absent at `place`, is announced there: it has not forgotten it, it is not so far yet.
@@ -151,14 +197,13 @@ impl Shared {
 
     /// Reads the counter from the first of `places` that knows it for certain.
     async fn read(&self, places: &[Place], key: &str) -> Result<Option<u64>> {
-        let mut provisional: Option<u64> = None;
-        let mut absent = Vec::new();
+        let mut heard = Heard::default();
+        let mut silent = Vec::new();
         let mut failure = None;
-        let mut certain = None;
         for (nth, &place) in places.iter().enumerate() {
             let is_down = self.cluster.server(place).health().is_down();
-            if is_down && (provisional.is_some() || !absent.is_empty()) {
-                // It is asked only when nobody else answers.
+            if is_down && heard.anything() {
+                silent.push(place);
                 continue;
             }
             let read = self.copy(place, key);
@@ -170,31 +215,41 @@ impl Shared {
                 read.await
             };
             match read {
-                Ok(Some(copy)) if copy.provisional => {
-                    provisional = provisional.or(Some(copy.stored));
-                    // Whoever made it may be gone, and what it owed with it.
-                    self.debts.owe(place, key, self.now(), false);
+                Ok(copy) => heard.from(place, copy),
+                Err(error) => {
+                    silent.push(place);
+                    failure = Some(error);
                 }
-                Ok(Some(copy)) => {
-                    certain = Some(copy.stored);
-                    break;
-                }
-                Ok(None) => absent.push(place),
-                Err(error) => failure = Some(error),
+            }
+            if heard.certain.is_some() {
+                break;
             }
         }
-        let known = certain.or(provisional);
+        if !heard.anything() {
+            return failure.map_or(Ok(None), Err);
+        }
+        for place in silent {
+            if heard.certain.is_some() {
+                break;
+            }
+            // One that stays silent has no say.
+            if let Ok(copy) = self.ask_again(place, key).await {
+                heard.from(place, copy);
+            }
+        }
+        for &(place, _) in &heard.provisional {
+            // Whoever made it may be gone, and what it owed with it.
+            self.debts.owe(place, key, self.now(), false);
+        }
+        let known = heard.certain.or(heard.provisional.first().map(|&(_, stored)| stored));
         if known.is_some() {
-            for &place in &absent {
+            for place in heard.absent {
                 if !self.is_in_the_making(place, key).await {
                     self.debts.owe(place, key, self.now(), false);
                 }
             }
         }
-        match (known, absent.is_empty(), failure) {
-            (None, true, Some(error)) => Err(error),
-            (known, ..) => Ok(known),
-        }
+        Ok(known)
     }
 
     /// Clears the counter at all of `places`, or tells why some may still have it.

@@ -54,12 +54,19 @@ fn is_transport(error: &memcache::exp::Error) -> bool {
     }
 }
 
+/// Whether nobody listens at the server's address.
+fn is_refusal(error: &memcache::exp::Error) -> bool {
+    matches!(error, memcache::exp::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
 /// How an exchange ended.
 enum Exchanged {
     Answered,
     /// A call was refused in a way that leaves the connection in doubt.
     Refused,
     Failed,
+    /// There is no server at the address.
+    Gone,
 }
 
 /// Sends what comes in on `calls` to the memcached at `address` (host:port) until no sender is left.
@@ -75,10 +82,13 @@ pub(super) async fn serve(address: Arc<str>, mut calls: mpsc::Receiver<Call>, he
         match exchange(&address, &mut client, &mut waiting).await {
             Exchanged::Answered => health.answered(),
             Exchanged::Refused => client = None,
-            Exchanged::Failed => {
+            failed @ (Exchanged::Failed | Exchanged::Gone) => {
                 // Its address may be another one now: it is looked up again.
                 client = None;
-                health.failed();
+                match failed {
+                    Exchanged::Gone => health.gone(),
+                    _ => health.failed(),
+                }
                 // Whoever queued up behind would wait as long again. Nothing of theirs was sent.
                 while let Ok(call) = calls.try_recv() {
                     let reason = format!("memcached at {address} did not answer the calls before this one");
@@ -116,6 +126,7 @@ async fn exchange(address: &str, client: &mut Option<AsyncMetaClient>, calls: &m
     let mut exchanged = Exchanged::Answered;
     for (reply, result) in replies.into_iter().zip(results) {
         match &result {
+            Err(error) if is_refusal(error) => exchanged = Exchanged::Gone,
             Err(error) if is_transport(error) => exchanged = Exchanged::Failed,
             Err(_) if matches!(exchanged, Exchanged::Answered) => exchanged = Exchanged::Refused,
             _ => {}

@@ -18,6 +18,8 @@ struct State {
     round_trip: Duration,
     measurements: u32,
     answers_since: Duration,
+    silent_since: Duration,
+    is_gone: bool,
 }
 
 /// The health of one server, as this process sees it.
@@ -58,6 +60,15 @@ impl Health {
         self.clock.monotonic().saturating_sub(self.state().answers_since)
     }
 
+    /// How long ago it failed after it had answered last: zero while it answers, without end where it is gone.
+    pub(super) fn silent_for(&self) -> Duration {
+        if !self.is_down() {
+            return Duration::ZERO;
+        }
+        let state = self.state();
+        if state.is_gone { Duration::MAX } else { self.clock.monotonic().saturating_sub(state.silent_since) }
+    }
+
     /// Exchanges that failed.
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
@@ -72,7 +83,9 @@ impl Health {
     pub(super) fn answered(&self) {
         // Most of the time nothing has changed.
         if self.is_down() {
-            self.state().answers_since = self.clock.monotonic();
+            let mut state = self.state();
+            state.answers_since = self.clock.monotonic();
+            state.is_gone = false;
             self.is_down.store(false, Ordering::Relaxed);
         }
     }
@@ -80,9 +93,18 @@ impl Health {
     /// An exchange failed, or nobody was there.
     pub(super) fn failed(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        if !self.is_down() {
+            self.state().silent_since = self.clock.monotonic();
+        }
         if !self.is_down.swap(true, Ordering::Relaxed) {
             self.went_down.notify_one();
         }
+    }
+
+    /// Nobody listens at its address: its process has ended, and what it knew is lost.
+    pub(super) fn gone(&self) {
+        self.failed();
+        self.state().is_gone = true;
     }
 
     /// How far away it is: the running mean of its probes' round trips, once there are enough of them.
@@ -129,6 +151,26 @@ mod tests {
         }
         health.measured(Duration::from_micros(800));
         assert_eq!(health.round_trip(), Some(Duration::from_micros(500)));
+    }
+
+    #[test]
+    fn a_server_is_silent_from_its_first_failure_after_an_answer() {
+        let clock = Arc::new(Hand(AtomicU64::new(1_000)));
+        let health = Health::new(clock.clone());
+        assert_eq!(health.silent_for(), Duration::ZERO);
+        health.failed();
+        clock.0.store(3_000, Ordering::Relaxed);
+        health.failed();
+        assert_eq!(health.silent_for(), Duration::from_secs(2));
+        health.answered();
+        assert_eq!(health.silent_for(), Duration::ZERO);
+        health.failed();
+        assert_eq!(health.silent_for(), Duration::ZERO);
+        health.gone();
+        assert_eq!(health.silent_for(), Duration::MAX);
+        health.answered();
+        health.failed();
+        assert_eq!(health.silent_for(), Duration::ZERO);
     }
 
     #[test]
