@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tallyman_counter::backend::memcached::{BestEffort, Cluster};
@@ -24,6 +24,7 @@ use server::Server;
 
 const LONG: Duration = Duration::from_secs(3600);
 const SCENARIO_PLAYS_MAX: usize = 10;
+const SCENARIO_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// Two replicas of one server each.
 fn pair() -> [Server; 2] {
@@ -39,29 +40,32 @@ fn cluster_by(clock: Arc<dyn Clock>, replicas: &[Server]) -> Cluster {
     Cluster::new(&replicas, clock)
 }
 
-/// A clock by which no time passes but what a test lets pass.
-struct HandClock {
+/// A clock by which no time passes until it is let go.
+struct StoppedClock {
     system: SystemClock,
-    passed_millis: AtomicU64,
+    stopped_at: Duration,
+    goes: AtomicBool,
 }
 
-impl HandClock {
+impl StoppedClock {
     fn new() -> Arc<Self> {
-        Arc::new(Self { system: SystemClock::new(), passed_millis: AtomicU64::new(0) })
+        let system = SystemClock::new();
+        let stopped_at = system.monotonic();
+        Arc::new(Self { system, stopped_at, goes: AtomicBool::new(false) })
     }
 
-    fn advance(&self, passed: Duration) {
-        self.passed_millis.fetch_add(passed.as_millis() as u64, Ordering::Relaxed);
+    fn let_go(&self) {
+        self.goes.store(true, Ordering::Relaxed);
     }
 }
 
-impl Clock for HandClock {
+impl Clock for StoppedClock {
     fn now(&self) -> Timestamp {
         self.system.now()
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.passed_millis.load(Ordering::Relaxed))
+        if self.goes.load(Ordering::Relaxed) { self.system.monotonic() } else { self.stopped_at }
     }
 }
 
@@ -80,7 +84,8 @@ async fn count_at(server: &Server, name: &str) -> Option<i64> {
 /// Plays a scenario, and from its start again where a server that runs did not answer in time: this machine stood still.
 async fn played(scenario: impl AsyncFn() -> Result<(), Error>) {
     for _ in 0..SCENARIO_PLAYS_MAX {
-        match scenario().await {
+        let played = tokio::time::timeout(SCENARIO_TIME_MAX, scenario()).await;
+        match played.expect("a scenario comes to an end") {
             Ok(()) => return,
             Err(error) if error.is_retryable() => eprintln!("again, as a server that runs did not answer: {error}"),
             Err(error) => panic!("{error}"),
@@ -95,6 +100,14 @@ fn all_answered(cluster: &Cluster) -> Result<(), Error> {
         Some(server) => Err(Error::Unavailable { reason: format!("{} did not answer", server.address) }),
         None => Ok(()),
     }
+}
+
+/// What became of an add while the server at `place` runs: refused only where that one once did not answer in time.
+fn refused_only_when_silent<T>(added: Result<T, Error>, cluster: &Cluster, place: usize) -> Result<T, Error> {
+    if let Err(error) = &added {
+        assert!(cluster.status()[place].failures > 0, "refused though a replica answered: {error}");
+    }
+    added
 }
 
 /// Waits until nothing is owed any more.

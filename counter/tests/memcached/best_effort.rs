@@ -1,13 +1,15 @@
 //! Best-effort counters on two replicas.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tallyman_counter::backend::memcached::BestEffort;
+use tallyman_counter::backend::memcached::{BestEffort, Cluster};
 use tallyman_counter::store::{BestEffortStore, Error};
+use tokio::task::JoinHandle;
 
 use super::{
-    HandClock, LONG, Server, all_answered, answering, cluster, cluster_by, count_at, counter, healed, pair, played,
-    until,
+    LONG, Server, StoppedClock, all_answered, answering, cluster, cluster_by, count_at, counter, healed, pair, played,
+    refused_only_when_silent, until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +42,7 @@ async fn a_replica_that_restarts_empty_is_told_the_count_and_never_answers_a_res
             let store = BestEffort::new(&cluster);
             assert_eq!(store.add(&counter("added"), 100, LONG).await?, 100);
             assert_eq!(store.add(&counter("read"), 100, LONG).await?, 100);
+            all_answered(&cluster)?;
             replicas[lost].restart();
             assert_eq!(store.add(&counter("added"), 1, LONG).await?, 101);
             assert_eq!(store.get(&counter("added")).await?, Some(101));
@@ -62,10 +65,12 @@ async fn a_flushed_replica_is_told_the_counts_as_well() {
     played(async || {
         for lost in [0, 1] {
             let replicas = pair();
-            let store = BestEffort::new(&cluster(&replicas));
+            let cluster = cluster(&replicas);
+            let store = BestEffort::new(&cluster);
             for nth in 0..100 {
                 store.add(&counter(&nth.to_string()), 1_000 + nth, LONG).await?;
             }
+            all_answered(&cluster)?;
             replicas[lost].flush();
             for nth in 0..100 {
                 let counted = if nth % 2 == 0 {
@@ -123,6 +128,7 @@ async fn counters_start_anew_when_all_replicas_were_flushed() {
         let cluster = cluster(&replicas);
         let store = BestEffort::new(&cluster);
         store.add(&counter("c"), 5, LONG).await?;
+        all_answered(&cluster)?;
         replicas.iter().for_each(Server::flush);
         assert_eq!(store.get(&counter("c")).await?, None);
         assert_eq!(store.add(&counter("c"), 2, LONG).await?, 2);
@@ -144,10 +150,15 @@ async fn adds_go_on_while_a_replica_is_down_and_it_has_them_when_it_is_back() {
             let cluster = cluster(&replicas);
             let store = BestEffort::new(&cluster);
             assert_eq!(store.add(&counter("old"), 10, LONG).await?, 10);
+            all_answered(&cluster)?;
             replicas[down].kill();
             for nth in 1..=20 {
-                assert_eq!(store.add(&counter("old"), 1, LONG).await?, 10 + nth);
-                assert_eq!(store.add(&counter("new"), -1, LONG).await?, -nth);
+                let add = async |name: &str, delta: i64| {
+                    let added = store.add(&counter(name), delta, LONG).await;
+                    refused_only_when_silent(added, &cluster, 1 - down)
+                };
+                assert_eq!(add("old", 1).await?, 10 + nth);
+                assert_eq!(add("new", -1).await?, -nth);
                 assert_eq!(store.get(&counter("new")).await?, Some(-nth));
             }
             replicas[down].restart();
@@ -171,6 +182,7 @@ async fn a_replica_that_stood_still_ends_with_every_add_once() {
             let cluster = cluster(&replicas);
             let store = BestEffort::new(&cluster);
             assert_eq!(store.add(&counter("c"), 10, LONG).await?, 10);
+            all_answered(&cluster)?;
             replicas[still].pause();
             for nth in 1..=20 {
                 assert_eq!(store.add(&counter("c"), 1, LONG).await?, 10 + nth);
@@ -197,6 +209,7 @@ async fn what_a_replica_knows_that_comes_back_outweighs_what_a_forgetful_one_cou
         let cluster = cluster(&replicas);
         let store = BestEffort::new(&cluster);
         store.add(&counter("c"), 1_000, LONG).await?;
+        all_answered(&cluster)?;
         replicas[1].pause();
         replicas[0].flush();
         answering(&cluster, &[true, false]).await;
@@ -214,41 +227,118 @@ async fn what_a_replica_knows_that_comes_back_outweighs_what_a_forgetful_one_cou
     .await;
 }
 
+/// Two replicas whose process takes a silent one for slow until its clock is let go.
+struct Patient {
+    replicas: [Server; 2],
+    clock: Arc<StoppedClock>,
+    cluster: Cluster,
+    store: BestEffort,
+}
+
+impl Patient {
+    fn new() -> Self {
+        let replicas = pair();
+        let clock = StoppedClock::new();
+        let cluster = cluster_by(clock.clone(), &replicas);
+        let store = BestEffort::new(&cluster);
+        Self { replicas, clock, cluster, store }
+    }
+
+    fn adding(&self, name: &'static str, delta: i64) -> JoinHandle<Result<i64, Error>> {
+        let store = self.store.clone();
+        tokio::spawn(async move { store.add(&counter(name), delta, LONG).await })
+    }
+
+    fn reading(&self, name: &'static str) -> JoinHandle<Result<Option<i64>, Error>> {
+        let store = self.store.clone();
+        tokio::spawn(async move { store.get(&counter(name)).await })
+    }
+
+    /// Waits until the replica has not answered `times` more.
+    async fn silent(&self, replica: usize, times: u64) {
+        let before = self.cluster.status()[replica].failures;
+        until("it did not answer", async || self.cluster.status()[replica].failures >= before + times).await;
+    }
+
+    /// The count that both replicas have in the end.
+    async fn settled(&self, name: &str) -> Option<i64> {
+        self.clock.let_go();
+        healed(&self.store).await;
+        let counts = [count_at(&self.replicas[0], name).await, count_at(&self.replicas[1], name).await];
+        assert_eq!(counts[0], counts[1]);
+        counts[0]
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs memcached: cargo xtask test"]
 async fn a_counter_is_not_taken_for_new_while_the_replica_that_knows_it_is_only_slow() {
     played(async || {
         for (slow, forgetful) in [(0, 1), (1, 0)] {
-            let replicas = pair();
-            let clock = HandClock::new();
-            let cluster = cluster_by(clock.clone(), &replicas);
-            let store = BestEffort::new(&cluster);
+            let process = Patient::new();
             for name in ["added", "read"] {
-                store.add(&counter(name), 1_000, LONG).await?;
+                process.store.add(&counter(name), 1_000, LONG).await?;
             }
-            replicas[slow].pause();
-            replicas[forgetful].flush();
-            // By the clock, no time passes until the slow one answers.
-            let adding = tokio::spawn({
-                let store = store.clone();
-                async move { store.add(&counter("added"), 1, LONG).await }
-            });
-            answering(&cluster, &[slow != 0, slow != 1]).await;
-            let reading = tokio::spawn({
-                let store = store.clone();
-                async move { store.get(&counter("read")).await }
-            });
-            until("the slow one has been asked again", async || cluster.status()[slow].failures >= 3).await;
-            assert!(!adding.is_finished() && !reading.is_finished());
-            replicas[slow].resume();
-            let added = adding.await.unwrap();
-            // It was sent, and whether it arrived nobody can say.
-            assert!(matches!(added, Err(Error::Timeout { .. })), "{added:?}");
-            assert_eq!(reading.await.unwrap()?, Some(1_000));
-            clock.advance(Duration::from_secs(60));
-            healed(&store).await;
-            let counts = [count_at(&replicas[0], "added").await, count_at(&replicas[1], "added").await];
-            assert!(counts == [Some(1_000); 2] || counts == [Some(1_001); 2], "{counts:?}");
+            all_answered(&process.cluster)?;
+            process.replicas[slow].pause();
+            process.replicas[forgetful].flush();
+            let adding = process.adding("added", 1);
+            process.silent(slow, 1).await;
+            let reading = process.reading("read");
+            process.silent(slow, 2).await;
+            process.replicas[slow].resume();
+            let (added, read) = (adding.await.unwrap(), reading.await.unwrap());
+            if process.cluster.status()[forgetful].failures == 0 {
+                // It was sent to the slow one, and whether it arrived nobody can say.
+                assert!(matches!(added, Err(Error::Timeout { .. })), "{added:?}");
+            }
+            assert_eq!(read?, Some(1_000));
+            let counted = process.settled("added").await;
+            assert!(matches!(counted, Some(1_000 | 1_001)), "{counted:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs memcached: cargo xtask test"]
+async fn adds_that_wait_for_a_slow_replica_to_tell_that_a_counter_is_new_all_count() {
+    played(async || {
+        for slow in [0, 1] {
+            let process = Patient::new();
+            process.store.add(&counter("warm"), 1, LONG).await?;
+            all_answered(&process.cluster)?;
+            process.replicas[slow].pause();
+            // One is sent before the other replica is known to be silent, and some after that.
+            let mut adding = vec![process.adding("new", 1)];
+            process.silent(slow, 1).await;
+            adding.extend((1..16).map(|nth| process.adding("new", 1 << nth)));
+            process.silent(slow, 2).await;
+            process.replicas[slow].resume();
+            for added in adding {
+                added.await.unwrap()?;
+            }
+            assert_eq!(process.settled("new").await, Some(0xffff));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs memcached: cargo xtask test"]
+async fn a_replica_whose_process_has_ended_is_not_waited_for() {
+    played(async || {
+        for gone in [0, 1] {
+            let mut process = Patient::new();
+            process.store.add(&counter("warm"), 1, LONG).await?;
+            process.replicas[gone].kill();
+            // By the clock, no time passes.
+            assert_eq!(process.store.add(&counter("new"), 5, LONG).await?, 5);
+            assert_eq!(process.store.get(&counter("never")).await?, None);
+            process.replicas[gone].restart();
+            assert_eq!(process.settled("new").await, Some(5));
         }
         Ok(())
     })
@@ -288,9 +378,11 @@ async fn a_clear_while_a_replica_is_down_is_refused_and_clears_nothing() {
 async fn a_healed_copy_ends_with_the_counter_that_it_was_made_from() {
     played(async || {
         let mut replicas = pair();
-        let store = BestEffort::new(&cluster(&replicas));
+        let cluster = cluster(&replicas);
+        let store = BestEffort::new(&cluster);
         store.add(&counter("c"), 5, Duration::from_secs(120)).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
+        all_answered(&cluster)?;
         replicas[0].restart();
         store.add(&counter("c"), 1, LONG).await?;
         healed(&store).await;
@@ -345,15 +437,15 @@ async fn adds_under_load_all_count_once_though_a_replica_restarts_under_them() {
         const WRITERS: usize = 8;
         const ADDS_EACH: i64 = 400;
         let mut replicas = pair();
-        let store = BestEffort::new(&cluster(&replicas));
+        let cluster = cluster(&replicas);
+        let store = BestEffort::new(&cluster);
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let store = store.clone();
+                let (store, cluster) = (store.clone(), cluster.clone());
                 tokio::spawn(async move {
                     for nth in 0..ADDS_EACH {
                         let hot = counter(&format!("hot-{}", (nth as usize + writer) % 4));
-                        // One replica is always there.
-                        store.add(&hot, 1, LONG).await?;
+                        refused_only_when_silent(store.add(&hot, 1, LONG).await, &cluster, 1)?;
                     }
                     Ok::<_, Error>(())
                 })

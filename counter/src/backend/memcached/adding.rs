@@ -9,11 +9,13 @@
 //! - Another replica has it, and here it is announced: this one has forgotten nothing since before the counter was made, it is
 //!   only not so far yet. It makes the counter, or adds, just so.
 //! - Another replica has it, and here it is not announced: this one has forgotten it. It is copied from the other one.
-//! - Others do not answer: they are asked again for a moment, as one that is only slow has forgotten nothing. Where they stay silent,
-//!   it is made, marked as provisional. Whatever a replica knows that comes back is right then.
+//! - Others do not answer: they are asked again for a moment, as one that is only slow has forgotten nothing. Where they do not know it
+//!   either, it is made where it is absent, and owed by them: made by those who waited, it could lack what others added meanwhile.
+//!   Where one stays silent, it is made marked as provisional. Whatever a replica knows that comes back is right then.
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use memcache::exp::{Arithmetic, Set};
 
 use super::answer;
@@ -58,6 +60,28 @@ impl Leg {
     }
 }
 
+/// Whether any replica has the counter, as far as their answers tell.
+enum Known {
+    Somewhere,
+    /// No replica that answers has it.
+    Nowhere,
+    /// Those that answer do not have it, and others are silent.
+    PerhapsBySilent,
+}
+
+impl Known {
+    fn of(legs: &[Leg]) -> Self {
+        let absent = legs.iter().filter(|leg| matches!(leg, Leg::Absent)).count();
+        if legs.iter().any(|leg| matches!(leg, Leg::Applied(_))) {
+            Self::Somewhere
+        } else if absent > 0 && absent < legs.len() {
+            Self::PerhapsBySilent
+        } else {
+            Self::Nowhere
+        }
+    }
+}
+
 /// Until it is told otherwise, nothing is known of an add's legs: a caller who gives up leaves them so.
 struct Unsettled<'a> {
     adding: Adding<'a>,
@@ -90,6 +114,34 @@ impl Adding<'_> {
     }
 
     async fn on_replicas_unguarded(self, places: &[Place]) -> Result<i64> {
+        let stripe = self.shared.stripes.of(self.key).read().await;
+        let mut legs = self.increment_all(places).await;
+        let (stripe, known) = match Known::of(&legs) {
+            Known::PerhapsBySilent => {
+                // Nothing is applied yet, and others of the stripe need not wait, too.
+                drop(stripe);
+                let known = self.ask_silent(places, &mut legs).await;
+                (self.shared.stripes.of(self.key).read().await, known)
+            }
+            known => (stripe, known),
+        };
+        match known {
+            Known::Somewhere => {
+                for (leg, &place) in legs.iter_mut().zip(places) {
+                    if matches!(leg, Leg::Absent) && self.shared.is_in_the_making(place, self.key).await {
+                        *leg = Leg::of(self.make_or_increment(place).get().await.and_then(answer::incremented));
+                    }
+                }
+            }
+            Known::Nowhere => self.make(places, &mut legs).await,
+            Known::PerhapsBySilent => self.make_provisionally_where_absent(places, &mut legs).await,
+        }
+        drop(stripe);
+        self.settle(places, legs)
+    }
+
+    /// Increments the counter wherever it is.
+    async fn increment_all(self, places: &[Place]) -> Vec<Leg> {
         let health = |place: Place| self.shared.cluster.server(place).health();
         // Where nobody answers, all are tried.
         let all_are_down = places.iter().all(|&place| health(place).is_down());
@@ -103,48 +155,32 @@ impl Adding<'_> {
                 None => Leg::NotApplied(Error::Unavailable { reason: "the replica does not answer".to_owned() }),
             });
         }
-        let is_known = legs.iter().any(|leg| matches!(leg, Leg::Applied(_)));
-        if is_known || self.is_known_after_all(places, &mut legs).await {
-            for (leg, &place) in legs.iter_mut().zip(places) {
-                if matches!(leg, Leg::Absent) && self.shared.is_in_the_making(place, self.key).await {
-                    *leg = Leg::of(self.make_or_increment(place).get().await.and_then(answer::incremented));
-                }
-            }
-        } else {
-            self.make(places, &mut legs).await;
-        }
-        self.settle(places, legs)
+        legs
     }
 
-    /// Asks again those that have not answered, where the others do not have the counter. Whether one of them has it. What has not been
-    /// sent to it is sent then.
-    async fn is_known_after_all(self, places: &[Place], legs: &mut [Leg]) -> bool {
-        let mut is_known = false;
-        if !legs.iter().any(|leg| matches!(leg, Leg::Absent)) {
-            return is_known;
-        }
-        for (leg, &place) in legs.iter_mut().zip(places) {
-            let may_be_sent = match leg {
-                Leg::Applied(_) | Leg::Absent => continue,
-                Leg::NotApplied(_) => true,
-                Leg::Unknown(_) => false,
-            };
-            match self.shared.ask_again(place, self.key).await {
+    /// Asks those again that have not answered. What has not been sent to one that has the counter is sent then.
+    async fn ask_silent(self, places: &[Place], legs: &mut [Leg]) -> Known {
+        let silent = places.iter().zip(legs.iter()).filter(|(_, leg)| !matches!(leg, Leg::Absent));
+        let mut answers = self.shared.ask_all_again(silent.map(|(&place, _)| place).collect(), self.key);
+        let mut known = Known::Nowhere;
+        while let Some((place, answer)) = answers.next().await {
+            match answer {
+                Ok(None) => {}
+                Err(_) => known = Known::PerhapsBySilent,
                 Ok(Some(_)) => {
-                    is_known = true;
-                    if may_be_sent {
-                        *leg = Leg::of(self.increment(place).get().await.and_then(answer::incremented));
+                    for (leg, _) in legs.iter_mut().zip(places).filter(|&(_, &other)| other == place) {
+                        if matches!(leg, Leg::NotApplied(_)) {
+                            *leg = Leg::of(self.increment(place).get().await.and_then(answer::incremented));
+                        }
                     }
+                    return Known::Somewhere;
                 }
-                Ok(None) if may_be_sent => *leg = Leg::Absent,
-                // Silent still; or what was sent may yet arrive there.
-                Ok(None) | Err(_) => {}
             }
         }
-        is_known
+        known
     }
 
-    /// No replica is known to have the counter: makes it where it is absent.
+    /// No replica has the counter: makes it where it was absent from the first.
     async fn make(self, places: &[Place], legs: &mut [Leg]) {
         if legs.iter().all(|leg| matches!(leg, Leg::Absent)) {
             let replies: Vec<Reply> = places.iter().map(|&place| self.announce(place)).collect();
@@ -153,14 +189,20 @@ impl Adding<'_> {
                     *leg = Leg::NotApplied(error);
                 }
             }
+            if !legs.iter().all(|leg| matches!(leg, Leg::Absent)) {
+                return self.make_provisionally_where_absent(places, legs).await;
+            }
         }
-        if legs.iter().all(|leg| matches!(leg, Leg::Absent)) {
-            let replies: Vec<Reply> = places.iter().map(|&place| self.make_or_increment(place)).collect();
-            for (leg, reply) in legs.iter_mut().zip(replies) {
+        let make = |(leg, &place): (&Leg, &Place)| matches!(leg, Leg::Absent).then(|| self.make_or_increment(place));
+        let replies: Vec<Option<Reply>> = legs.iter().zip(places).map(make).collect();
+        for (leg, reply) in legs.iter_mut().zip(replies) {
+            if let Some(reply) = reply {
                 *leg = Leg::of(reply.get().await.and_then(answer::incremented));
             }
-            return;
         }
+    }
+
+    async fn make_provisionally_where_absent(self, places: &[Place], legs: &mut [Leg]) {
         for (leg, &place) in legs.iter_mut().zip(places) {
             if matches!(leg, Leg::Absent) {
                 *leg = Leg::of(self.make_provisionally(place).await);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
 use memcache::exp::{Delete, Get};
 use tokio::task::AbortHandle;
 
@@ -21,8 +23,8 @@ use crate::store::{BestEffortStore, Error, Result};
 
 /// How long the nearest replica may take to answer before the next one is asked.
 const NEAREST_WAIT: Duration = Duration::from_millis(100);
-/// For how long after it last answered a replica is asked again before a counter that the others do not know is taken for one that
-/// nobody knows: a replica that is slow for a moment has forgotten nothing.
+/// For how long after it was found silent a replica is asked again before a counter that the others do not know is taken for one
+/// that nobody knows: a replica that is slow for a moment has forgotten nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How soon it is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -108,10 +110,7 @@ impl BestEffortStore for BestEffort {
         let adding = Adding { shared: &self.shared, key: &key, delta, ttl };
         match places.as_slice() {
             [only] => adding.on_the_only_replica(*only).await,
-            places => {
-                let _shared = self.shared.stripes.of(&key).read().await;
-                adding.on_replicas(places).await
-            }
+            places => adding.on_replicas(places).await,
         }
     }
 
@@ -137,22 +136,14 @@ impl BestEffortStore for BestEffort {
 #[derive(Default)]
 struct Heard {
     certain: Option<u64>,
-    provisional: Vec<(Place, u64)>,
+    provisional: Option<u64>,
     absent: Vec<Place>,
 }
 
 impl Heard {
-    fn from(&mut self, place: Place, copy: Option<Copy>) {
-        match copy {
-            Some(copy) if copy.provisional => self.provisional.push((place, copy.stored)),
-            Some(copy) => self.certain = Some(copy.stored),
-            None => self.absent.push(place),
-        }
-    }
-
     /// Whether any replica answered.
     fn anything(&self) -> bool {
-        self.certain.is_some() || !self.provisional.is_empty() || !self.absent.is_empty()
+        self.certain.is_some() || self.provisional.is_some() || !self.absent.is_empty()
     }
 }
 
@@ -195,6 +186,28 @@ impl Shared {
         matches!(item, Ok(Some(_)))
     }
 
+    /// All of `places`, as [`Shared::ask_again`] asks one; first comes who answers first.
+    pub(super) fn ask_all_again<'a>(
+        &'a self,
+        places: Vec<Place>,
+        key: &'a str,
+    ) -> impl Stream<Item = (Place, Result<Option<Copy>>)> + Unpin + 'a {
+        let ask = |place: Place| async move { (place, self.ask_again(place, key).await) };
+        places.into_iter().map(ask).collect::<FuturesUnordered<_>>()
+    }
+
+    fn hear(&self, heard: &mut Heard, place: Place, key: &str, copy: Option<Copy>) {
+        match copy {
+            Some(copy) if copy.provisional => {
+                heard.provisional = heard.provisional.or(Some(copy.stored));
+                // Whoever made it may be gone, and what it owed with it.
+                self.debts.owe(place, key, self.now(), false);
+            }
+            Some(copy) => heard.certain = Some(copy.stored),
+            None => heard.absent.push(place),
+        }
+    }
+
     /// Reads the counter from the first of `places` that knows it for certain.
     async fn read(&self, places: &[Place], key: &str) -> Result<Option<u64>> {
         let mut heard = Heard::default();
@@ -215,7 +228,7 @@ impl Shared {
                 read.await
             };
             match read {
-                Ok(copy) => heard.from(place, copy),
+                Ok(copy) => self.hear(&mut heard, place, key, copy),
                 Err(error) => {
                     silent.push(place);
                     failure = Some(error);
@@ -228,20 +241,16 @@ impl Shared {
         if !heard.anything() {
             return failure.map_or(Ok(None), Err);
         }
-        for place in silent {
-            if heard.certain.is_some() {
-                break;
-            }
+        if heard.certain.is_none() {
             // One that stays silent has no say.
-            if let Ok(copy) = self.ask_again(place, key).await {
-                heard.from(place, copy);
+            let mut answers = self.ask_all_again(silent, key);
+            while let (None, Some((place, answer))) = (heard.certain, answers.next().await) {
+                if let Ok(copy) = answer {
+                    self.hear(&mut heard, place, key, copy);
+                }
             }
         }
-        for &(place, _) in &heard.provisional {
-            // Whoever made it may be gone, and what it owed with it.
-            self.debts.owe(place, key, self.now(), false);
-        }
-        let known = heard.certain.or(heard.provisional.first().map(|&(_, stored)| stored));
+        let known = heard.certain.or(heard.provisional);
         if known.is_some() {
             for place in heard.absent {
                 if !self.is_in_the_making(place, key).await {

@@ -60,7 +60,7 @@ impl Health {
         self.clock.monotonic().saturating_sub(self.state().answers_since)
     }
 
-    /// How long ago it failed after it had answered last: zero while it answers, without end where it is gone.
+    /// How long ago it was first found not to answer: zero while it answers, without end where it is gone.
     pub(super) fn silent_for(&self) -> Duration {
         if !self.is_down() {
             return Duration::ZERO;
@@ -85,26 +85,30 @@ impl Health {
         if self.is_down() {
             let mut state = self.state();
             state.answers_since = self.clock.monotonic();
-            state.is_gone = false;
             self.is_down.store(false, Ordering::Relaxed);
         }
     }
 
-    /// An exchange failed, or nobody was there.
+    /// An exchange failed.
     pub(super) fn failed(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        if !self.is_down() {
-            self.state().silent_since = self.clock.monotonic();
-        }
-        if !self.is_down.swap(true, Ordering::Relaxed) {
-            self.went_down.notify_one();
-        }
+        self.down(false);
     }
 
     /// Nobody listens at its address: its process has ended, and what it knew is lost.
     pub(super) fn gone(&self) {
-        self.failed();
-        self.state().is_gone = true;
+        self.down(true);
+    }
+
+    fn down(&self, is_gone: bool) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        if self.is_down.swap(true, Ordering::Relaxed) {
+            state.is_gone |= is_gone;
+        } else {
+            state.silent_since = self.clock.monotonic();
+            state.is_gone = is_gone;
+            self.went_down.notify_one();
+        }
     }
 
     /// How far away it is: the running mean of its probes' round trips, once there are enough of them.
