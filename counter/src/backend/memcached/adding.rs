@@ -9,9 +9,10 @@
 //! - Another replica has it, and here it is announced: this one has forgotten nothing since before the counter was made, it is
 //!   only not so far yet. It makes the counter, or adds, just so.
 //! - Another replica has it, and here it is not announced: this one has forgotten it. It is copied from the other one.
-//! - Others do not answer: they are asked again for a moment, as one that is only slow has forgotten nothing. Where they do not know it
-//!   either, it is made where it is absent, and owed by them: made by those who waited, it could lack what others added meanwhile.
-//!   Where one stays silent, it is made marked as provisional. Whatever a replica knows that comes back is right then.
+//! - Others do not answer: they are asked again for a moment, as one that is only slow has forgotten nothing. Where one stays silent,
+//!   the counter is made marked as provisional; whatever a replica knows that comes back is right then. Where all answer, and nothing
+//!   was sent to those who had been silent, the add begins afresh. Where something was, and they do not know the counter, it is made
+//!   where it was absent, and owed by them; where they know it, the add's outcome is unknown.
 
 use std::time::Duration;
 
@@ -114,25 +115,26 @@ impl Adding<'_> {
     }
 
     async fn on_replicas_unguarded(self, places: &[Place]) -> Result<i64> {
-        let stripe = self.shared.stripes.of(self.key).read().await;
+        let mut stripe = self.shared.stripes.of(self.key).read().await;
         let mut legs = self.increment_all(places).await;
-        let (stripe, known) = match Known::of(&legs) {
-            Known::PerhapsBySilent => {
-                // Nothing is applied yet, and others of the stripe need not wait, too.
-                drop(stripe);
-                let known = self.ask_silent(places, &mut legs).await;
-                (self.shared.stripes.of(self.key).read().await, known)
+        let mut known = Known::of(&legs);
+        if matches!(known, Known::PerhapsBySilent) {
+            // Nothing is applied yet, and others of the stripe need not wait, too.
+            drop(stripe);
+            known = self.ask_silent(places, &legs).await;
+            stripe = self.shared.stripes.of(self.key).read().await;
+            let nothing_was_sent = !legs.iter().any(|leg| matches!(leg, Leg::Unknown(_)));
+            if nothing_was_sent && !matches!(known, Known::PerhapsBySilent) {
+                // Afresh: others may have made the counter meanwhile, where it was absent.
+                legs = self.increment_all(places).await;
+                known = match (known, Known::of(&legs)) {
+                    (Known::Somewhere, Known::PerhapsBySilent) => Known::Somewhere,
+                    (_, known) => known,
+                };
             }
-            known => (stripe, known),
-        };
+        }
         match known {
-            Known::Somewhere => {
-                for (leg, &place) in legs.iter_mut().zip(places) {
-                    if matches!(leg, Leg::Absent) && self.shared.is_in_the_making(place, self.key).await {
-                        *leg = Leg::of(self.make_or_increment(place).get().await.and_then(answer::incremented));
-                    }
-                }
-            }
+            Known::Somewhere => self.make_where_in_the_making(places, &mut legs).await,
             Known::Nowhere => self.make(places, &mut legs).await,
             Known::PerhapsBySilent => self.make_provisionally_where_absent(places, &mut legs).await,
         }
@@ -158,26 +160,32 @@ impl Adding<'_> {
         legs
     }
 
-    /// Asks those again that have not answered. What has not been sent to one that has the counter is sent then.
-    async fn ask_silent(self, places: &[Place], legs: &mut [Leg]) -> Known {
-        let silent = places.iter().zip(legs.iter()).filter(|(_, leg)| !matches!(leg, Leg::Absent));
+    /// Asks those again that have not answered.
+    async fn ask_silent(self, places: &[Place], legs: &[Leg]) -> Known {
+        let silent = places.iter().zip(legs).filter(|(_, leg)| !matches!(leg, Leg::Absent));
         let mut answers = self.shared.ask_all_again(silent.map(|(&place, _)| place).collect(), self.key);
         let mut known = Known::Nowhere;
-        while let Some((place, answer)) = answers.next().await {
+        while let Some((_, answer)) = answers.next().await {
             match answer {
+                Ok(Some(_)) => return Known::Somewhere,
                 Ok(None) => {}
                 Err(_) => known = Known::PerhapsBySilent,
-                Ok(Some(_)) => {
-                    for (leg, _) in legs.iter_mut().zip(places).filter(|&(_, &other)| other == place) {
-                        if matches!(leg, Leg::NotApplied(_)) {
-                            *leg = Leg::of(self.increment(place).get().await.and_then(answer::incremented));
-                        }
-                    }
-                    return Known::Somewhere;
-                }
             }
         }
         known
+    }
+
+    /// Some replica has the counter: makes it, once this add is applied there, where it is about to be made.
+    async fn make_where_in_the_making(self, places: &[Place], legs: &mut [Leg]) {
+        if !legs.iter().any(|leg| matches!(leg, Leg::Applied(_))) {
+            // What was sent to it may have been applied, and be in a copy that was made of it meanwhile.
+            return;
+        }
+        for (leg, &place) in legs.iter_mut().zip(places) {
+            if matches!(leg, Leg::Absent) && self.shared.is_in_the_making(place, self.key).await {
+                *leg = Leg::of(self.make_or_increment(place).get().await.and_then(answer::incremented));
+            }
+        }
     }
 
     /// No replica has the counter: makes it where it was absent from the first.
