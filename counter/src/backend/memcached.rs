@@ -18,8 +18,9 @@
 //!   passed, on copies as well.
 //! - A replica that was away gets the adds that it missed by copying, remembered by the process that made them, up to a limit and
 //!   not beyond its end.
-//! - Lost are counters that all replicas forgot, and adds that went only to a replica that had forgotten the counter while the
-//!   one that knew it was away. While a counter is copied, an add of another process whose two legs lie on either side of it may
+//! - Lost are counters that all replicas forgot; adds that went only to a replica that had forgotten the counter while the one
+//!   that knew it was away; and, where a second replica misses adds before the first has been told what it missed, those of one of
+//!   the two. While a counter is copied, an add of another process whose two legs lie on either side of it may
 //!   be missing on the copy, or in it twice; a clear at that moment may be undone. Changing the list of shards loses the counters
 //!   that move, unless another replica keeps them.
 

@@ -203,6 +203,40 @@ async fn a_replica_that_stood_still_ends_with_every_add_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs memcached: cargo xtask test"]
+async fn a_caller_that_gives_up_makes_nobody_forget_what_was_acknowledged() {
+    played(async || {
+        for still in [0, 1] {
+            let replicas = pair();
+            let cluster = cluster(&replicas);
+            let store = BestEffort::new(&cluster);
+            store.add(&counter("c"), 10, LONG).await?;
+            all_answered(&cluster)?;
+            replicas[still].pause();
+            let adding = tokio::spawn({
+                let store = store.clone();
+                async move { store.add(&counter("c"), 1, LONG).await }
+            });
+            let other = &replicas[1 - still];
+            until("one has the add", async || count_at(other, "c").await == Some(11)).await;
+            // Most likely it waits for the other one.
+            adding.abort();
+            for nth in 1..=20 {
+                assert_eq!(store.add(&counter("c"), 1, LONG).await?, 11 + nth);
+            }
+            answering(&cluster, if still == 0 { &[false, true] } else { &[true, false] }).await;
+            replicas[still].resume();
+            healed(&store).await;
+            for replica in &replicas {
+                assert_eq!(count_at(replica, "c").await, Some(31));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs memcached: cargo xtask test"]
 async fn what_a_replica_knows_that_comes_back_outweighs_what_a_forgetful_one_counted_meanwhile() {
     played(async || {
         let replicas = pair();

@@ -23,6 +23,7 @@ use super::answer;
 use super::best_effort::Shared;
 use super::cluster::Place;
 use super::copies::Copy;
+use super::debts::Owed;
 use super::encoding;
 use super::server::Reply;
 use crate::store::{Error, Result};
@@ -83,7 +84,7 @@ impl Known {
     }
 }
 
-/// Until it is told otherwise, nothing is known of an add's legs: a caller who gives up leaves them so.
+/// Until it is told otherwise, nothing is known of an add's legs: a caller who gives up leaves them so, and was told nothing.
 struct Unsettled<'a> {
     adding: Adding<'a>,
     places: &'a [Place],
@@ -93,7 +94,7 @@ struct Unsettled<'a> {
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
         if !self.settled {
-            self.places.iter().for_each(|&place| self.adding.owe(place, true));
+            self.places.iter().for_each(|&place| self.adding.owe(place, Owed::Unacknowledged, true));
         }
     }
 }
@@ -248,25 +249,25 @@ impl Adding<'_> {
         self.shared.cluster.server(place).send(self.key, announcement)
     }
 
-    fn owe(self, place: Place, may_arrive: bool) {
-        self.shared.debts.owe(place, self.key, self.shared.now(), may_arrive);
+    fn owe(self, place: Place, owed: Owed, may_arrive: bool) {
+        self.shared.debts.owe(place, self.key, self.shared.now(), owed, may_arrive);
     }
 
     /// The add's outcome, and what replicas owe for it. One that applied it is enough.
     fn settle(self, places: &[Place], legs: Vec<Leg>) -> Result<i64> {
         let applied = legs.iter().zip(places).filter_map(|(leg, &place)| match leg {
-            Leg::Applied(stored) => Some((self.shared.debts.of(place, self.key).is_some(), *stored)),
+            Leg::Applied(stored) => Some((self.shared.debts.owed(place, self.key), *stored)),
             _ => None,
         });
-        // Of a replica that has missed nothing, if there is one.
+        // Of the replica that has missed least.
         let Some((_, stored)) = applied.min_by_key(|&(owes, _)| owes) else {
             return Err(self.failure(places, legs));
         };
         for (leg, &place) in legs.iter().zip(places) {
             match leg {
                 Leg::Applied(_) => {}
-                Leg::Absent | Leg::NotApplied(_) => self.owe(place, false),
-                Leg::Unknown(_) => self.owe(place, true),
+                Leg::Absent | Leg::NotApplied(_) => self.owe(place, Owed::Acknowledged, false),
+                Leg::Unknown(_) => self.owe(place, Owed::Acknowledged, true),
             }
         }
         Ok(encoding::to_count(stored))
@@ -278,7 +279,7 @@ impl Adding<'_> {
         for (leg, &place) in legs.into_iter().zip(places) {
             match leg {
                 Leg::Unknown(error) => {
-                    self.owe(place, true);
+                    self.owe(place, Owed::Unacknowledged, true);
                     failure = error;
                 }
                 Leg::NotApplied(error) if !failure.is_outcome_unknown() => failure = error,

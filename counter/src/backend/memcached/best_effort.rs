@@ -14,7 +14,7 @@ use super::adding::Adding;
 use super::answer;
 use super::cluster::{Cluster, Place};
 use super::copies::Copy;
-use super::debts::Debts;
+use super::debts::{Debts, Owed};
 use super::encoding;
 use super::repairing::{self, Repairs};
 use super::stripes::Stripes;
@@ -120,7 +120,7 @@ impl BestEffortStore for BestEffort {
         if let [only] = places.as_slice() {
             return Ok(self.shared.copy(*only, &key).await?.map(|copy| encoding::to_count(copy.stored)));
         }
-        self.shared.cluster.nearest_first(&mut places, |place| self.shared.debts.of(place, &key).is_some());
+        self.shared.cluster.nearest_first(&mut places, |place| self.shared.debts.owed(place, &key));
         self.shared.read(&places, &key).await.map(|stored| stored.map(encoding::to_count))
     }
 
@@ -201,7 +201,7 @@ impl Shared {
             Some(copy) if copy.provisional => {
                 heard.provisional = heard.provisional.or(Some(copy.stored));
                 // Whoever made it may be gone, and what it owed with it.
-                self.debts.owe(place, key, self.now(), false);
+                self.debts.owe(place, key, self.now(), Owed::Unacknowledged, false);
             }
             Some(copy) => heard.certain = Some(copy.stored),
             None => heard.absent.push(place),
@@ -254,7 +254,7 @@ impl Shared {
         if known.is_some() {
             for place in heard.absent {
                 if !self.is_in_the_making(place, key).await {
-                    self.debts.owe(place, key, self.now(), false);
+                    self.debts.owe(place, key, self.now(), Owed::Acknowledged, false);
                 }
             }
         }

@@ -98,16 +98,16 @@ impl Cluster {
         self.shared.replicas.iter().filter_map(shard).collect()
     }
 
-    /// Sorts places by where to read first: those that answer, then those that `is_doubted` does not name, then the nearest, and
-    /// of equals the first.
-    pub(super) fn nearest_first(&self, places: &mut [Place], is_doubted: impl Fn(Place) -> bool) {
+    /// Sorts places by where to read first: those that answer, then those with the least `doubt`, then the nearest, and of
+    /// equals the first.
+    pub(super) fn nearest_first<D: Ord>(&self, places: &mut [Place], doubt: impl Fn(Place) -> D) {
         let round_trip = |place: Place| self.server(place).health().round_trip();
         let nearest = places.iter().filter_map(|&place| round_trip(place)).min();
         let is_far = |place: Place| match (nearest, round_trip(place)) {
             (Some(nearest), Some(round_trip)) => round_trip > nearest * NEARER_FACTOR + NEARER_BY,
             _ => false,
         };
-        places.sort_by_cached_key(|&place| (self.server(place).health().is_down(), is_doubted(place), is_far(place)));
+        places.sort_by_cached_key(|&place| (self.server(place).health().is_down(), doubt(place), is_far(place)));
     }
 }
 

@@ -3,6 +3,7 @@
 use memcache::exp::{Get, Meta, Set};
 
 use super::answer::Item;
+use super::debts::Owed;
 use super::encoding;
 use crate::store::{Error, Result};
 
@@ -56,11 +57,11 @@ pub(super) enum Seen {
     Unreachable,
 }
 
-/// A replica's word, and whether it owes the counter something.
+/// A replica's word, and what it owes the counter, if anything.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Witness {
     pub seen: Seen,
-    pub owes: bool,
+    pub owes: Option<Owed>,
 }
 
 /// What makes the copies of a counter agree. Indices are those of the witnesses.
@@ -74,7 +75,7 @@ pub(super) struct Repair {
     pub confirms: bool,
 }
 
-/// What makes the copies agree; `None` where there is no copy. Right is what is not provisional, owes nothing, and is the elder:
+/// What makes the copies agree; `None` where there is no copy. Right is what is not provisional, owes the least, and is the elder:
 /// a copy that was made later than another was made by a server that had forgotten it.
 pub(super) fn repair(witnesses: &[Witness]) -> Option<Repair> {
     let copies = || {
@@ -83,10 +84,10 @@ pub(super) fn repair(witnesses: &[Witness]) -> Option<Repair> {
             Seen::Absent | Seen::Unreachable => None,
         })
     };
-    let mut right: Option<(usize, Copy, bool)> = None;
+    let mut right: Option<(usize, Copy, Option<Owed>)> = None;
     for candidate in copies() {
         let better = right.is_none_or(|best| {
-            let doubts = |(_, copy, owes): (usize, Copy, bool)| (copy.provisional, owes);
+            let doubts = |(_, copy, owes): (usize, Copy, Option<Owed>)| (copy.provisional, owes);
             doubts(candidate) < doubts(best)
                 || (doubts(candidate) == doubts(best) && candidate.1.is_elder_than(&best.1))
         });
@@ -99,7 +100,7 @@ pub(super) fn repair(witnesses: &[Witness]) -> Option<Repair> {
         let wrong = match witness.seen {
             Seen::Absent => true,
             Seen::Unreachable => false,
-            Seen::Copy(other) => witness.owes || other.provisional || copy.is_elder_than(&other),
+            Seen::Copy(other) => witness.owes.is_some() || other.provisional || copy.is_elder_than(&other),
         };
         (index != source && wrong).then_some(index)
     };
@@ -121,44 +122,54 @@ mod tests {
         Seen::Copy(Copy { stored: 1, cas: 1, seconds_left, provisional })
     }
 
-    fn decide(witnesses: &[(Seen, bool)]) -> Option<Repair> {
+    const MISSED: Option<Owed> = Some(Owed::Acknowledged);
+    const MAY_DIFFER: Option<Owed> = Some(Owed::Unacknowledged);
+
+    fn decide(witnesses: &[(Seen, Option<Owed>)]) -> Option<Repair> {
         let witnesses: Vec<_> = witnesses.iter().map(|&(seen, owes)| Witness { seen, owes }).collect();
         repair(&witnesses)
     }
 
-    fn expect(witnesses: &[(Seen, bool)], source: usize, targets: &[usize], confirms: bool) {
+    fn expect(witnesses: &[(Seen, Option<Owed>)], source: usize, targets: &[usize], confirms: bool) {
         let expected = Repair { source, targets: targets.to_vec(), confirms };
         assert_eq!(decide(witnesses), Some(expected), "{witnesses:?}");
     }
 
     #[test]
     fn what_is_right_goes_to_those_who_lack_it_or_missed_an_add() {
-        expect(&[(copy(90, false), false), (Seen::Absent, true)], 0, &[1], false);
-        expect(&[(Seen::Absent, true), (copy(90, false), false)], 1, &[0], false);
-        expect(&[(copy(90, false), true), (copy(90, false), false)], 1, &[0], false);
-        expect(&[(copy(90, false), false), (copy(90, false), false)], 0, &[], false);
-        assert_eq!(decide(&[(Seen::Absent, true), (Seen::Absent, false)]), None);
-        assert_eq!(decide(&[(Seen::Absent, true), (Seen::Unreachable, false)]), None);
+        expect(&[(copy(90, false), None), (Seen::Absent, MISSED)], 0, &[1], false);
+        expect(&[(Seen::Absent, MISSED), (copy(90, false), None)], 1, &[0], false);
+        expect(&[(copy(90, false), MISSED), (copy(90, false), None)], 1, &[0], false);
+        expect(&[(copy(90, false), None), (copy(90, false), None)], 0, &[], false);
+        assert_eq!(decide(&[(Seen::Absent, MISSED), (Seen::Absent, None)]), None);
+        assert_eq!(decide(&[(Seen::Absent, MISSED), (Seen::Unreachable, None)]), None);
     }
 
     #[test]
     fn a_copy_made_while_another_replica_was_away_gives_way_to_what_that_one_knows() {
-        expect(&[(copy(90, true), false), (copy(50, false), true)], 1, &[0], false);
-        expect(&[(copy(90, true), false), (Seen::Absent, true)], 0, &[1], true);
-        expect(&[(copy(90, true), false), (Seen::Unreachable, true)], 0, &[], false);
+        expect(&[(copy(90, true), None), (copy(50, false), MISSED)], 1, &[0], false);
+        expect(&[(copy(90, true), None), (Seen::Absent, MISSED)], 0, &[1], true);
+        expect(&[(copy(90, true), None), (Seen::Unreachable, MISSED)], 0, &[], false);
+    }
+
+    #[test]
+    fn a_copy_that_may_differ_by_what_nobody_was_told_outweighs_one_that_missed_what_was_acknowledged() {
+        expect(&[(copy(90, false), MISSED), (copy(90, false), MAY_DIFFER)], 1, &[0], false);
+        expect(&[(copy(90, false), MAY_DIFFER), (copy(50, false), MISSED)], 0, &[1], false);
+        expect(&[(copy(90, false), MAY_DIFFER), (copy(90, false), None)], 1, &[0], false);
     }
 
     #[test]
     fn of_two_copies_the_elder_is_right_and_a_second_of_difference_is_none() {
-        expect(&[(copy(90, false), false), (copy(50, false), false)], 1, &[0], false);
-        expect(&[(copy(51, false), false), (copy(50, false), false)], 0, &[], false);
-        expect(&[(copy(90, true), false), (copy(50, true), false)], 1, &[0], true);
+        expect(&[(copy(90, false), None), (copy(50, false), None)], 1, &[0], false);
+        expect(&[(copy(51, false), None), (copy(50, false), None)], 0, &[], false);
+        expect(&[(copy(90, true), None), (copy(50, true), None)], 1, &[0], true);
     }
 
     proptest! {
         #[test]
         fn after_a_repair_every_replica_that_answers_agrees_and_nothing_is_left_to_do(
-            witnesses in proptest::collection::vec((0..3_u8, 0..100_u32, any::<bool>(), any::<bool>()), 1..5)
+            witnesses in proptest::collection::vec((0..3_u8, 0..100_u32, any::<bool>(), 0..3_usize), 1..5)
         ) {
             let mut witnesses: Vec<Witness> = witnesses
                 .into_iter()
@@ -166,7 +177,7 @@ mod tests {
                 .map(|(index, (kind, seconds_left, provisional, owes))| {
                     let stored = Copy { stored: index as u64, cas: 1, seconds_left, provisional };
                     let seen = [Seen::Copy(stored), Seen::Absent, Seen::Unreachable][usize::from(kind)];
-                    Witness { seen, owes }
+                    Witness { seen, owes: [None, MAY_DIFFER, MISSED][owes] }
                 })
                 .collect();
             let Some(first) = repair(&witnesses) else {
@@ -176,7 +187,7 @@ mod tests {
             let Seen::Copy(mut right) = witnesses[first.source].seen else { panic!("the source has a copy") };
             right.provisional &= !first.confirms;
             for &index in first.targets.iter().chain([&first.source]) {
-                witnesses[index] = Witness { seen: Seen::Copy(right), owes: false };
+                witnesses[index] = Witness { seen: Seen::Copy(right), owes: None };
             }
             let second = repair(&witnesses).expect("there is a copy");
             let reachable_are_right = witnesses.iter().all(|witness| match witness.seen {

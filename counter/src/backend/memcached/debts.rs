@@ -13,9 +13,19 @@ use super::cluster::Place;
 /// The most counters remembered for one server. More are forgotten: it then answers what it has.
 const COUNTERS_MAX: usize = 64 * 1024;
 
+/// What may be wrong with a server's copy of a counter. The better copy is first in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owed {
+    /// It may differ from others by adds that nobody was told had counted: with these or without them, it is as good as another.
+    Unacknowledged,
+    /// Adds that were acknowledged may be missing.
+    Acknowledged,
+}
+
 /// What a server owes a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Debt {
+    pub owed: Owed,
     /// By monotonic time.
     pub since: Duration,
     /// An add may still be on its way to the server.
@@ -60,14 +70,15 @@ impl Debts {
     }
 
     /// The server at `place` has `key` wrong since `now`.
-    pub(super) fn owe(&self, place: Place, key: &str, now: Duration, may_arrive: bool) {
+    pub(super) fn owe(&self, place: Place, key: &str, now: Duration, owed: Owed, may_arrive: bool) {
         let server = &self.servers[place];
         let mut counters = server.counters();
         let nth = self.made.fetch_add(1, Ordering::Relaxed);
         if let Some(debt) = counters.get_mut(key) {
-            *debt = Debt { since: now, may_arrive: may_arrive || debt.may_arrive, nth };
+            let (owed, may_arrive) = (owed.max(debt.owed), may_arrive || debt.may_arrive);
+            *debt = Debt { owed, since: now, may_arrive, nth };
         } else if counters.len() < COUNTERS_MAX {
-            counters.insert(key.into(), Debt { since: now, may_arrive, nth });
+            counters.insert(key.into(), Debt { owed, since: now, may_arrive, nth });
         } else {
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
@@ -83,6 +94,11 @@ impl Debts {
             return None;
         }
         server.counters().get(key).copied()
+    }
+
+    /// What the server at `place` owes `key`, if anything: the less, the better its copy.
+    pub(super) fn owed(&self, place: Place, key: &str) -> Option<Owed> {
+        self.of(place, key).map(|debt| debt.owed)
     }
 
     /// `debt` is paid, unless there is a later one by now.
@@ -136,9 +152,9 @@ mod tests {
     #[test]
     fn a_debt_that_was_made_again_meanwhile_is_not_paid() {
         let debts = Debts::new(2);
-        debts.owe(1, "k", NOW, false);
+        debts.owe(1, "k", NOW, Owed::Acknowledged, false);
         let first = debts.of(1, "k").unwrap();
-        debts.owe(1, "k", NOW, false);
+        debts.owe(1, "k", NOW, Owed::Acknowledged, false);
         debts.paid(1, "k", first);
         let second = debts.of(1, "k").unwrap();
         debts.paid(1, "k", second);
@@ -146,12 +162,23 @@ mod tests {
     }
 
     #[test]
+    fn a_debt_is_as_grave_as_the_gravest_that_it_was_made_for() {
+        let debts = Debts::new(1);
+        let grave = [Owed::Unacknowledged, Owed::Acknowledged, Owed::Unacknowledged].map(|owed| {
+            debts.owe(0, "k", NOW, owed, false);
+            debts.owed(0, "k").unwrap()
+        });
+        assert_eq!(grave, [Owed::Unacknowledged, Owed::Acknowledged, Owed::Acknowledged]);
+        assert!(debts.owed(0, "other") < Some(Owed::Unacknowledged));
+    }
+
+    #[test]
     fn debts_are_bounded_and_what_is_forgotten_is_counted() {
         let debts = Debts::new(1);
         for nth in 0..COUNTERS_MAX + 3 {
-            debts.owe(0, &nth.to_string(), NOW, true);
+            debts.owe(0, &nth.to_string(), NOW, Owed::Acknowledged, true);
         }
-        debts.owe(0, "0", NOW, true);
+        debts.owe(0, "0", NOW, Owed::Acknowledged, true);
         assert_eq!((debts.count(), debts.forgotten()), (COUNTERS_MAX, 3));
         assert_eq!(debts.due(0, 10, |_, _| true).len(), 10);
         assert_eq!(debts.due(0, 10, |_, debt| debt.since > NOW).len(), 0);

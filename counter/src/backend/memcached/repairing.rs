@@ -122,7 +122,7 @@ impl Shared {
                     Err(_) => Seen::Unreachable,
                 },
             };
-            witnesses.push(Witness { seen, owes: debt.is_some() });
+            witnesses.push(Witness { seen, owes: debt.map(|debt| debt.owed) });
         }
         let unheard: Vec<usize> = (0..places.len()).filter(|&nth| witnesses[nth].seen == Seen::Unreachable).collect();
         let Some(repair) = repair(&witnesses) else {
@@ -130,7 +130,7 @@ impl Shared {
             return Ok(Repaired::Agree { unheard });
         };
         let mut unpaid = unheard.clone();
-        if !unheard.is_empty() && (witnesses[repair.source].owes || !repair.confirms) {
+        if !unheard.is_empty() && (witnesses[repair.source].owes.is_some() || !repair.confirms) {
             // Somebody who did not answer may know better.
             unpaid.push(repair.source);
         }
