@@ -235,6 +235,65 @@ async fn a_caller_that_gives_up_makes_nobody_forget_what_was_acknowledged() {
     .await;
 }
 
+/// The key by which a counter is announced before it is made.
+async fn announcement_key(name: &str) -> Result<String, Error> {
+    let replicas = pair();
+    let cluster = cluster(&replicas);
+    BestEffort::new(&cluster).add(&counter(name), 1, LONG).await?;
+    all_answered(&cluster)?;
+    Ok(replicas[0].keys().into_iter().find(|key| key != "n:c").expect("it was announced"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs memcached: cargo xtask test"]
+async fn an_announcement_that_comes_late_makes_no_second_counter_beside_what_was_counted_meanwhile() {
+    played(async || {
+        let announcement = announcement_key("c").await?;
+        for late in [0, 1] {
+            let mut replicas = pair();
+            replicas[late].kill();
+            let clusters = [cluster(&replicas), cluster(&replicas)];
+            let [one, other] = [BestEffort::new(&clusters[0]), BestEffort::new(&clusters[1])];
+            assert_eq!(one.add(&counter("c"), 5, LONG).await?, 5);
+            // It knows what is owed, and tells nobody any more.
+            drop(one);
+            replicas[late].restart();
+            replicas[late].client().await.set(&announcement, "1").send().await.unwrap();
+            answering(&clusters[1], &[true, true]).await;
+            assert_eq!(other.add(&counter("c"), 3, LONG).await?, 8);
+            assert_eq!(other.get(&counter("c")).await?, Some(8));
+            healed(&other).await;
+            for replica in &replicas {
+                assert_eq!(count_at(replica, "c").await, Some(8));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs memcached: cargo xtask test"]
+async fn a_counter_that_is_cleared_is_not_in_the_making_any_more() {
+    played(async || {
+        let replicas = pair();
+        let cluster = cluster(&replicas);
+        let store = BestEffort::new(&cluster);
+        store.add(&counter("c"), 5, LONG).await?;
+        all_answered(&cluster)?;
+        let announcement = announcement_key("c").await?;
+        for replica in &replicas {
+            replica.client().await.set(&announcement, "1").send().await.unwrap();
+        }
+        store.clear(&counter("c")).await?;
+        for replica in &replicas {
+            assert_eq!(replica.keys(), Vec::<String>::new());
+        }
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs memcached: cargo xtask test"]
 async fn what_a_replica_knows_that_comes_back_outweighs_what_a_forgetful_one_counted_meanwhile() {

@@ -106,6 +106,15 @@ impl Server {
         self.signal("-CONT");
     }
 
+    /// The keys of all that it has.
+    pub fn keys(&self) -> Vec<String> {
+        let mut connection = TcpStream::connect((HOST, self.port)).unwrap();
+        connection.write_all(b"lru_crawler metadump all\r\n").unwrap();
+        let lines = BufReader::new(connection).lines().map(Result::unwrap);
+        let key = |line: String| Some(line.strip_prefix("key=")?.split(' ').next()?.replace("%2F", "/"));
+        lines.take_while(|line| !line.starts_with("END")).map(|line| key(line).expect("a line per key")).collect()
+    }
+
     /// Forgets everything, without a restart.
     pub fn flush(&self) {
         let mut connection = TcpStream::connect((HOST, self.port)).unwrap();

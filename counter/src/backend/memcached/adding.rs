@@ -7,7 +7,8 @@
 //!   few seconds; then each makes it at the delta or, where another process was quicker, adds the delta. So processes that make
 //!   one counter at the same time end with the same sum everywhere.
 //! - Another replica has it, and here it is announced: this one has forgotten nothing since before the counter was made, it is
-//!   only not so far yet. It makes the counter, or adds, just so.
+//!   only not so far yet. It makes the counter, or adds, just so. Not where the other one's is provisional: this one was given up
+//!   on, and the announcement came late.
 //! - Another replica has it, and here it is not announced: this one has forgotten it. It is copied from the other one.
 //! - Others do not answer: they are asked again for a moment, as one that is only slow has forgotten nothing. Where one stays silent,
 //!   the counter is made marked as provisional; whatever a replica knows that comes back is right then. Where all answer, and nothing
@@ -182,11 +183,25 @@ impl Adding<'_> {
             // What was sent to it may have been applied, and be in a copy that was made of it meanwhile.
             return;
         }
-        for (leg, &place) in legs.iter_mut().zip(places) {
-            if matches!(leg, Leg::Absent) && self.shared.is_in_the_making(place, self.key).await {
-                *leg = Leg::of(self.make_or_increment(place).get().await.and_then(answer::incremented));
+        for nth in 0..places.len() {
+            if matches!(legs[nth], Leg::Absent)
+                && self.shared.is_in_the_making(places[nth], self.key).await
+                && self.is_certain_where_applied(places, legs).await
+            {
+                legs[nth] = Leg::of(self.make_or_increment(places[nth]).get().await.and_then(answer::incremented));
             }
         }
+    }
+
+    /// Whether no copy that this add was applied to is provisional. Where one is, an announcement elsewhere came late: whoever sent
+    /// it had given up on that replica, and made the counter without it.
+    async fn is_certain_where_applied(self, places: &[Place], legs: &[Leg]) -> bool {
+        for (&place, _) in places.iter().zip(legs).filter(|(_, leg)| matches!(leg, Leg::Applied(_))) {
+            if !matches!(self.shared.copy(place, self.key).await, Ok(Some(copy)) if !copy.provisional) {
+                return false;
+            }
+        }
+        true
     }
 
     /// No replica has the counter: makes it where it was absent from the first.

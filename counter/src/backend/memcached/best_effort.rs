@@ -17,6 +17,7 @@ use super::copies::Copy;
 use super::debts::{Debts, Owed};
 use super::encoding;
 use super::repairing::{self, Repairs};
+use super::server::Reply;
 use super::stripes::Stripes;
 use crate::model::CounterKey;
 use crate::store::{BestEffortStore, Error, Result};
@@ -270,11 +271,17 @@ impl Shared {
                 server.probe().await?;
             }
         }
-        let replies: Vec<_> =
-            places.iter().map(|&place| self.cluster.server(place).send(key, Delete::new(key))).collect();
+        let delete = |place: Place| {
+            let server = self.cluster.server(place);
+            // First: where the counter is gone, it is not in the making any more.
+            [encoding::announcement_key(key), key.to_owned()].map(|gone| server.send(key, Delete::new(gone)))
+        };
+        let replies: Vec<[Reply; 2]> = places.iter().map(|&place| delete(place)).collect();
         let (mut cleared, mut failures) = (0, Vec::new());
-        for (reply, &place) in replies.into_iter().zip(places) {
-            match reply.get().await.and_then(answer::deleted) {
+        for ([announcement, counter], &place) in replies.into_iter().zip(places) {
+            let announcement = announcement.get().await.and_then(answer::deleted);
+            let counter = counter.get().await.and_then(answer::deleted);
+            match announcement.and(counter) {
                 Ok(_) => {
                     cleared += 1;
                     self.debts.cancel(place, key);
