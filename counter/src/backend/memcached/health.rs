@@ -6,18 +6,24 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::connection::EXCHANGE_TIMEOUT;
 use crate::clock::Clock;
 
 /// The weight of the newest measurement in the running mean of round trips, as 1 / this.
 const ROUND_TRIP_WEIGHT: u32 = 4;
 /// The first measurements hold the connection's making, and noise.
 const MEASUREMENTS_MIN: u32 = 3;
+/// For so long after they were sent, or after it answers again, calls that a server has received may still be carried out.
+pub(super) const ARRIVAL_MAX: Duration = EXCHANGE_TIMEOUT.saturating_mul(2);
+/// How long a system goes on sending what was written to a connection that has been closed: eight times, each after twice the wait
+/// of the time before, which begins at 200 ms (Linux, tcp(7): `tcp_orphan_retries`).
+const SENT_AGAIN_MAX: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
 struct State {
     round_trip: Duration,
     measurements: u32,
-    answers_since: Duration,
+    arrivals_until: Duration,
     silent_since: Duration,
     is_gone: bool,
 }
@@ -52,12 +58,9 @@ impl Health {
         self.is_down.load(Ordering::Relaxed)
     }
 
-    /// How long it has answered without a failure.
-    pub(super) fn answering_for(&self) -> Duration {
-        if self.is_down() {
-            return Duration::ZERO;
-        }
-        self.clock.monotonic().saturating_sub(self.state().answers_since)
+    /// Until when calls that were sent to it before it last fell silent may arrive, by monotonic time; while it is down, not known.
+    pub(super) fn arrivals_until(&self) -> Option<Duration> {
+        (!self.is_down()).then(|| self.state().arrivals_until)
     }
 
     /// How long ago it was first found not to answer: zero while it answers, without end where it is gone.
@@ -84,7 +87,11 @@ impl Health {
         // Most of the time nothing has changed.
         if self.is_down() {
             let mut state = self.state();
-            state.answers_since = self.clock.monotonic();
+            let now = self.clock.monotonic();
+            // What the network lost is sent again after waits that double: after another wait as long as the silence was, at the
+            // latest. A process that has ended takes its connections with it.
+            let silent_for = if state.is_gone { Duration::ZERO } else { now.saturating_sub(state.silent_since) };
+            state.arrivals_until = state.arrivals_until.max(now + ARRIVAL_MAX + silent_for.min(SENT_AGAIN_MAX));
             self.is_down.store(false, Ordering::Relaxed);
         }
     }
@@ -94,7 +101,7 @@ impl Health {
         self.down(false);
     }
 
-    /// Nobody listens at its address: its process has ended, and what it knew is lost.
+    /// Nobody listens at its address: as far as can be told its process has ended, and what it knew is lost.
     pub(super) fn gone(&self) {
         self.down(true);
     }
@@ -130,11 +137,12 @@ impl Health {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::Timestamp;
 
-    struct Hand(AtomicU64);
+    /// A clock that is set by hand, in milliseconds.
+    pub(in super::super) struct Hand(pub AtomicU64);
 
     impl Clock for Hand {
         fn now(&self) -> Timestamp {
@@ -178,17 +186,23 @@ mod tests {
     }
 
     #[test]
-    fn a_server_answers_from_the_first_exchange_after_its_last_failure() {
+    fn calls_arrive_for_as_long_after_a_silence_as_it_was() {
         let clock = Arc::new(Hand(AtomicU64::new(1_000)));
         let health = Health::new(clock.clone());
+        let arrivals_end = |answers_at: u64| {
+            clock.0.store(answers_at * 1_000, Ordering::Relaxed);
+            health.answered();
+            health.arrivals_until().map(|until| until.saturating_sub(ARRIVAL_MAX).as_secs())
+        };
         health.failed();
-        assert!(health.is_down());
-        clock.0.store(3_000, Ordering::Relaxed);
-        assert_eq!(health.answering_for(), Duration::ZERO);
-        health.answered();
-        clock.0.store(3_500, Ordering::Relaxed);
-        health.answered();
-        assert_eq!(health.answering_for(), Duration::from_millis(500));
-        assert_eq!(health.failures(), 1);
+        assert_eq!((health.is_down(), health.arrivals_until(), health.failures()), (true, None, 1));
+        assert_eq!(arrivals_end(31), Some(31 + 30));
+        assert_eq!(arrivals_end(32), Some(31 + 30), "it had not been silent again");
+        health.failed();
+        assert_eq!(arrivals_end(33), Some(31 + 30), "and then but for a moment");
+        health.gone();
+        assert_eq!(arrivals_end(100), Some(100), "what was sent to a process that has ended is lost");
+        health.failed();
+        assert_eq!(arrivals_end(10_000), Some(10_120));
     }
 }

@@ -14,10 +14,10 @@ use memcache::exp::Delete;
 use super::answer;
 use super::best_effort::Shared;
 use super::cluster::Place;
-use super::connection::EXCHANGE_TIMEOUT;
 use super::copies::{Copy, Repair, Seen, Witness, repair};
 use super::debts::Debt;
 use super::encoding;
+use super::health::ARRIVAL_MAX;
 use crate::store::Result;
 
 /// Counters repaired in one go, and of these at once.
@@ -27,8 +27,6 @@ const REPAIRS_AT_ONCE: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Attempts at a counter that changes under the repair.
 const ATTEMPTS_MAX: u32 = 4;
-/// For so long after a server answers again, adds that were sent to it before may still arrive.
-const ARRIVAL_MAX: Duration = EXCHANGE_TIMEOUT.saturating_mul(2);
 
 /// What repairs did.
 #[derive(Debug, Default)]
@@ -73,16 +71,12 @@ impl Shared {
     /// Counters that the server at `place` owes and that can be repaired now: it answers, another replica does as well, and
     /// no add is on its way to it any more.
     fn due_at(&self, place: Place) -> Vec<Arc<str>> {
-        let health = self.cluster.server(place).health();
-        if health.is_down() {
-            return Vec::new();
-        }
-        let (now, answering_for) = (self.now(), health.answering_for());
+        let Some(arrivals_until) = self.cluster.server(place).health().arrivals_until() else { return Vec::new() };
+        let now = self.now();
         self.debts.due(place, REPAIRS_TOGETHER, |key, debt| {
-            let waited = now.saturating_sub(debt.since).min(answering_for);
+            let may_arrive = debt.may_arrive && now < arrivals_until.max(debt.since + ARRIVAL_MAX);
             let others = || self.cluster.places(key).into_iter().filter(|&other| other != place);
-            (!debt.may_arrive || waited >= ARRIVAL_MAX)
-                && others().any(|other| !self.cluster.server(other).health().is_down())
+            !may_arrive && others().any(|other| !self.cluster.server(other).health().is_down())
         })
     }
 
@@ -195,4 +189,38 @@ enum Repaired {
     Agree { unheard: Vec<usize> },
     /// Somebody changed one meanwhile.
     Changed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster::Cluster;
+    use super::super::debts::{Debts, Owed};
+    use super::super::health::tests::Hand;
+    use super::super::stripes::Stripes;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_increment_that_the_network_may_send_again_is_waited_for() {
+        let clock = Arc::new(Hand(AtomicU64::new(0)));
+        // Nothing listens there, and nothing is sent: this test waits for nothing.
+        let replicas = [vec!["127.0.0.1:9".to_owned()], vec!["127.0.0.2:9".to_owned()]];
+        let cluster = Cluster::new(&replicas, clock.clone());
+        let debts = Debts::new(2);
+        let shared = Shared { cluster, debts, stripes: Stripes::default(), repairs: Repairs::default() };
+        let health = shared.cluster.server(0).health();
+        health.failed();
+        for (key, may_arrive) in [("sent", true), ("not sent", false)] {
+            shared.debts.owe(0, key, shared.now(), Owed::Acknowledged, may_arrive);
+        }
+        let due_at = |seconds: u64| {
+            clock.0.store(seconds * 1_000, Ordering::Relaxed);
+            let mut due: Vec<String> = shared.due_at(0).iter().map(ToString::to_string).collect();
+            due.sort();
+            due
+        };
+        assert_eq!(due_at(30), [""; 0]);
+        health.answered();
+        assert_eq!(due_at(59), ["not sent"]);
+        assert_eq!(due_at(61), ["not sent", "sent"]);
+    }
 }
