@@ -61,13 +61,13 @@ async fn nodes_are_counted_as_they_list_each_other() {
 async fn provisioning_twice_changes_nothing_the_second_time() {
     let keyspace = Keyspace::new().await;
     let (ddl, wanted) = (keyspace.ddl(), keyspace.wanted());
-    assert_eq!(provisioned(&ddl, &wanted).await.unwrap(), 5, "keyspace, owner's table, claim, rollup, slices");
+    assert_eq!(provisioned(&ddl, &wanted).await.unwrap(), 6, "keyspace, owner's table, claim, rollup, slices, floors");
     let again = planned(&ddl, &wanted).await.unwrap();
     assert_eq!((again.provisioning.as_slice(), again.notes.as_slice()), (&[][..], &[][..]));
     let record = slice(&wanted, 0);
     slices::create(&ddl, &keyspace.name, "dc1", &record).await.unwrap();
     let names = keyspace.tables().await;
-    assert_eq!(names, ["dataset_owner", "events_0", "rollup", "slices"]);
+    assert_eq!(names, ["dataset_owner", "events_0", "removed_namespaces", "rollup", "slices"]);
     for name in names {
         let found = keyspace.table(&name).await;
         assert_eq!((found.id, found.is_marked()), (tables::id(&keyspace.name, &name), true), "{name}");

@@ -51,8 +51,8 @@ struct Slow {
     asked: AtomicUsize,
 }
 
-/// Keyspace, owner's table, claim, rollup, slices.
-const CHANGES_BEFORE_SLICES: usize = 5;
+/// Keyspace, owner's table, claim, rollup, slices, floors.
+const CHANGES_BEFORE_SLICES: usize = 6;
 
 #[async_trait]
 impl Permit for Slow {

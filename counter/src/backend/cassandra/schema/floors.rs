@@ -84,15 +84,16 @@ pub fn raise_text(keyspace: &str, namespace: &NamespaceName, floor: Timestamp) -
     ))
 }
 
-/// All floors of a dataset, by namespace; none where no namespace was ever deleted.
+/// All floors of a dataset, by namespace; `None` where there is no table of them, as where a version provisioned that made it with the
+/// first deletion, or as far as a node knows that has not heard of it.
 ///
 /// # Errors
 /// When they cannot be read whole.
-pub async fn read(session: &Session, keyspace: &str) -> Result<BTreeMap<String, Timestamp>> {
+pub async fn read(session: &Session, keyspace: &str) -> Result<Option<BTreeMap<String, Timestamp>>> {
     match read::table(session, keyspace, REMOVED).await? {
-        None => Ok(BTreeMap::new()),
+        None => Ok(None),
         Some(found) => match Table::removed(keyspace).differs(&found) {
-            None => read_table(session, keyspace).await,
+            None => read_table(session, keyspace).await.map(Some),
             Some(reason) => Err(Error::Unreadable { what: format!("{keyspace}.{REMOVED}"), reason }),
         },
     }
@@ -139,6 +140,18 @@ impl Floors {
     async fn read(&self, session: &Session, keyspace: &str) -> Result<()> {
         let since = Instant::now();
         let floors = read(session, keyspace).await?;
+        self.learn(floors, since)
+            .map_err(|reason| Error::UnknownYet { doing: format!("read {keyspace}.{REMOVED}"), reason })
+    }
+
+    /// Takes what was read; refuses, with the reason, to unlearn: floors only rise.
+    fn learn(&self, floors: Option<BTreeMap<String, Timestamp>>, since: Instant) -> std::result::Result<(), String> {
+        let known_before = || self.known.load().as_ref().is_some_and(|known| !known.floors.is_empty());
+        let floors = match floors {
+            Some(floors) => floors,
+            None if known_before() => return Err("there is no such table, though it was read before".to_owned()),
+            None => BTreeMap::new(),
+        };
         self.known.store(Some(std::sync::Arc::new(Known { floors, since })));
         Ok(())
     }
@@ -231,6 +244,17 @@ mod tests {
             prop_assert!(row.first_write_ts.is_none_or(|first| seen.first_write_ts >= Some(first)));
             prop_assert_eq!(above(floor, seen), Some(seen));
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_not_heard_of_floors_makes_nobody_forget_them() {
+        let (name, floor) = (NamespaceName::new("plays").unwrap(), Timestamp::from_micros(7));
+        let floors = Floors::default();
+        floors.learn(None, Instant::now()).unwrap();
+        assert_eq!(floors.removed_until(&name), Some(Timestamp::MIN), "no namespace was ever deleted");
+        floors.learn(Some(BTreeMap::from([("plays".to_owned(), floor)])), Instant::now()).unwrap();
+        floors.learn(None, Instant::now()).unwrap_err();
+        assert_eq!(floors.removed_until(&name), Some(floor));
     }
 
     #[test]

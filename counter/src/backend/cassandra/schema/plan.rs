@@ -313,6 +313,13 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Refu
     floors(wanted, found, now)?;
     table(Table::rollup(keyspace), "holds the counters' checkpoints", found, &mut plan)?;
     table(Table::slices(keyspace), "holds the slices' settings and states", found, &mut plan)?;
+    // From the first: a node that does not list it is found out before the names that were deleted are taken for never used.
+    table(
+        Table::removed(keyspace),
+        "holds up to when nothing counts of namespaces that were deleted",
+        found,
+        &mut plan,
+    )?;
     role::plan(wanted, found, &mut plan)?;
     slices::plan(wanted, found, now, &mut plan)?;
     Ok(plan)

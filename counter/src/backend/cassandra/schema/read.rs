@@ -39,7 +39,7 @@ pub async fn found(
     }
     if let Some(table) = ours(REMOVED) {
         usable(session, keyspace, REMOVED, &table.columns).await?;
-        floors = floors::read(session, keyspace).await?;
+        floors = floors::read(session, keyspace).await?.unwrap_or_default();
     }
     let role = match &wanted.role {
         // Others are not ours to change, whatever they are.

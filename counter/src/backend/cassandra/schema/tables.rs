@@ -19,7 +19,7 @@ pub const SLICES: &str = "slices";
 const KEYSPACE_CREATED: &str = "; its keyspace was created with it";
 /// Whom the dataset belongs to: at most one row.
 pub const OWNER: &str = "dataset_owner";
-/// Which namespaces were deleted, and up to when nothing of theirs counts. Created with the first deletion.
+/// Which namespaces were deleted, and up to when nothing of theirs counts.
 pub const REMOVED: &str = "removed_namespaces";
 /// How events are laid out in the tables that this version creates and reads.
 pub const EVENTS_FORMAT: i32 = 1;
