@@ -232,10 +232,13 @@ impl Provisioner {
         progress: &mut (dyn FnMut(&Step) + Send),
     ) -> Result<DatasetRemoval> {
         let (ddl, keyspace) = (self.ddl().map_err(unavailable)?, &wanted.dataset.keyspace);
+        let doing = format!("remove dataset {keyspace}");
+        // What is listed goes, keyspace and all, so that a node which knows an old schema must not be the one that lists it: all are
+        // here from before they agree until after the look.
+        all_here(&ddl, wanted, &doing).await?;
         let found = found(&ddl, wanted).await?;
         let removal = plan_dataset(wanted, &found)?;
         // A node that does not hear of the end would bring the old rows back, should the dataset be made again under its name.
-        let doing = format!("remove dataset {keyspace}");
         for step in &removal.steps {
             all_here(&ddl, wanted, &doing).await?;
             progress(step);
@@ -246,6 +249,7 @@ impl Provisioner {
         }
         if !removal.steps.is_empty() {
             all_here(&ddl, wanted, &doing).await?;
+            ddl.agreement(&format!("after: {doing}")).await?;
         }
         Ok(removal)
     }
