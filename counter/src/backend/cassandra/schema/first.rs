@@ -4,11 +4,11 @@
 //! second or two, without saying whether they were carried out; and a replica that has not heard of a new table yet fails them. They
 //! can be repeated: the row that is there stays.
 
-use scylla::client::session::Session;
 use scylla::statement::{Consistency, SerialConsistency};
 use tokio::sync::Mutex;
 
 use super::cql::Cql;
+use super::ddl::Ddl;
 use super::patience::repeated;
 use super::{Error, Result, query};
 
@@ -21,7 +21,7 @@ static INSERTING: Mutex<()> = Mutex::const_new(());
 /// # Errors
 /// When it may not be there.
 pub async fn insert<T, F: Future<Output = Result<Option<T>>>>(
-    session: &Session,
+    ddl: &Ddl,
     doing: &str,
     text: &Cql,
     serial: SerialConsistency,
@@ -29,8 +29,10 @@ pub async fn insert<T, F: Future<Output = Result<Option<T>>>>(
 ) -> Result<T> {
     let attempt = || async {
         let _one = INSERTING.lock().await;
+        // Anew each time: repeating takes long enough for somebody else to be in charge by now.
+        ddl.ask_permit().await?;
         let statement = query::conditional(text.to_run(), Consistency::LocalQuorum, serial);
-        query::run(session, doing, statement).await?;
+        query::run(ddl.session(), doing, statement).await?;
         let reason = || "it is not there, though its creation was acknowledged".to_owned();
         read().await?.ok_or_else(|| Error::Unavailable { doing: doing.to_owned(), reason: reason() })
     };

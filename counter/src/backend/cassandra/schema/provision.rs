@@ -256,10 +256,9 @@ pub async fn carry_out(ddl: &Ddl, wanted: &Wanted, step: &Step) -> Result<()> {
 
 /// Claims the dataset: the first claim wins, across all datacenters.
 async fn claim(ddl: &Ddl, keyspace: &str, claimant: &str, step: &Step) -> Result<()> {
-    ddl.ask_permit().await?;
     let read = || read::owner(ddl.session(), keyspace, Consistency::Serial);
     let doing = format!("claim dataset {keyspace}");
-    let owner = first::insert(ddl.session(), &doing, &step.cql, SerialConsistency::Serial, read).await?;
+    let owner = first::insert(ddl, &doing, &step.cql, SerialConsistency::Serial, read).await?;
     if owner == claimant {
         return Ok(());
     }

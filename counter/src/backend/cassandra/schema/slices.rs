@@ -50,7 +50,7 @@ pub async fn read_regions(session: &Session, keyspace: &str) -> Result<BTreeMap<
 pub async fn create(ddl: &Ddl, keyspace: &str, region: &str, record: &SliceRecord) -> Result<()> {
     let recorded = match read_one(ddl.session(), keyspace, region, record.start, Consistency::LocalQuorum).await? {
         Some(recorded) => recorded,
-        None => insert(ddl.session(), keyspace, region, record).await?,
+        None => insert(ddl, keyspace, region, record).await?,
     };
     let table = Table::events(keyspace, recorded.start, recorded.end);
     if recorded.state != SliceState::Open || !ddl.create_table(&table).await? {
@@ -111,15 +111,15 @@ pub fn update_text(keyspace: &str, region: &str, start: Timestamp, state: SliceS
     ))
 }
 
-async fn insert(session: &Session, keyspace: &str, region: &str, record: &SliceRecord) -> Result<SliceRecord> {
+async fn insert(ddl: &Ddl, keyspace: &str, region: &str, record: &SliceRecord) -> Result<SliceRecord> {
     let doing = format!("record the slice of {keyspace} that starts at {}", record.start);
     if record.settings.bucket_width.subsec_nanos() != 0 {
         let reason = format!("its time buckets are {:?} wide, which is no whole seconds", record.settings.bucket_width);
         return Err(Error::Rejected { doing, reason });
     }
     let text = insert_text(keyspace, region, record);
-    let read = || read_one(session, keyspace, region, record.start, Consistency::LocalSerial);
-    first::insert(session, &doing, &text, SerialConsistency::LocalSerial, read).await
+    let read = || read_one(ddl.session(), keyspace, region, record.start, Consistency::LocalSerial);
+    first::insert(ddl, &doing, &text, SerialConsistency::LocalSerial, read).await
 }
 
 async fn read_one(
