@@ -110,9 +110,20 @@ impl Server {
     pub fn keys(&self) -> Vec<String> {
         let mut connection = TcpStream::connect((HOST, self.port)).unwrap();
         connection.write_all(b"lru_crawler metadump all\r\n").unwrap();
-        let lines = BufReader::new(connection).lines().map(Result::unwrap);
-        let key = |line: String| Some(line.strip_prefix("key=")?.split(' ').next()?.replace("%2F", "/"));
-        lines.take_while(|line| !line.starts_with("END")).map(|line| key(line).expect("a line per key")).collect()
+        let mut lines = BufReader::new(connection.try_clone().unwrap()).lines().map(Result::unwrap);
+        let mut keys = Vec::new();
+        loop {
+            let line = lines.next().expect("the list has an end");
+            if line.starts_with("BUSY") {
+                // It looks for what has expired, and lists nothing meanwhile.
+                connection.write_all(b"lru_crawler metadump all\r\n").unwrap();
+            } else if line.starts_with("END") {
+                return keys;
+            } else {
+                let key = line.strip_prefix("key=").and_then(|rest| rest.split(' ').next()).expect("a line per key");
+                keys.push(key.replace("%2F", "/").replace("%3A", ":"));
+            }
+        }
     }
 
     /// Forgets everything, without a restart.

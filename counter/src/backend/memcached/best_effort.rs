@@ -271,17 +271,18 @@ impl Shared {
                 server.probe().await?;
             }
         }
-        let delete = |place: Place| {
-            let server = self.cluster.server(place);
-            // First: where the counter is gone, it is not in the making any more.
-            [encoding::announcement_key(key), key.to_owned()].map(|gone| server.send(key, Delete::new(gone)))
+        let delete = |gone: &str| -> Vec<Reply> {
+            places.iter().map(|&place| self.cluster.server(place).send(key, Delete::new(gone))).collect()
         };
-        let replies: Vec<[Reply; 2]> = places.iter().map(|&place| delete(place)).collect();
+        // First: where the counter is gone, it is not in the making any more. A single replica's is never announced.
+        let announcements = if places.len() > 1 { delete(&encoding::announcement_key(key)) } else { Vec::new() };
+        let counters = delete(key);
         let (mut cleared, mut failures) = (0, Vec::new());
-        for ([announcement, counter], &place) in replies.into_iter().zip(places) {
-            let announcement = announcement.get().await.and_then(answer::deleted);
-            let counter = counter.get().await.and_then(answer::deleted);
-            match announcement.and(counter) {
+        for announcement in announcements {
+            failures.extend(announcement.get().await.and_then(answer::deleted).err());
+        }
+        for (counter, &place) in counters.into_iter().zip(places) {
+            match counter.get().await.and_then(answer::deleted) {
                 Ok(_) => {
                     cleared += 1;
                     self.debts.cancel(place, key);

@@ -26,10 +26,10 @@ pub(super) enum Owed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Debt {
     pub owed: Owed,
-    /// By monotonic time.
-    pub since: Duration,
     /// An add may still be on its way to the server.
     pub may_arrive: bool,
+    /// When that was last so, or when it was made, by monotonic time.
+    pub since: Duration,
     /// Tells a debt from a later one of the same counter.
     nth: u64,
 }
@@ -75,10 +75,11 @@ impl Debts {
         let mut counters = server.counters();
         let nth = self.made.fetch_add(1, Ordering::Relaxed);
         if let Some(debt) = counters.get_mut(key) {
-            let (owed, may_arrive) = (owed.max(debt.owed), may_arrive || debt.may_arrive);
-            *debt = Debt { owed, since: now, may_arrive, nth };
+            // Adds that never left here put nothing off.
+            let since = if may_arrive { now } else { debt.since };
+            *debt = Debt { owed: owed.max(debt.owed), may_arrive: may_arrive || debt.may_arrive, since, nth };
         } else if counters.len() < COUNTERS_MAX {
-            counters.insert(key.into(), Debt { owed, since: now, may_arrive, nth });
+            counters.insert(key.into(), Debt { owed, may_arrive, since: now, nth });
         } else {
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
@@ -170,6 +171,18 @@ mod tests {
         });
         assert_eq!(grave, [Owed::Unacknowledged, Owed::Acknowledged, Owed::Acknowledged]);
         assert!(debts.owed(0, "other") < Some(Owed::Unacknowledged));
+    }
+
+    #[test]
+    fn a_debt_is_put_off_by_adds_that_may_arrive_and_by_no_others() {
+        let debts = Debts::new(1);
+        let since = [(1, true), (2, false), (3, true), (4, false)].map(|(seconds, may_arrive)| {
+            debts.owe(0, "k", Duration::from_secs(seconds), Owed::Acknowledged, may_arrive);
+            let debt = debts.of(0, "k").unwrap();
+            assert!(debt.may_arrive);
+            debt.since.as_secs()
+        });
+        assert_eq!(since, [1, 1, 3, 3]);
     }
 
     #[test]

@@ -69,15 +69,25 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 impl Shared {
     /// Counters that the server at `place` owes and that can be repaired now: it answers, another replica does as well, and
-    /// no add is on its way to it any more.
+    /// no add is on its way any more to those that answer.
     fn due_at(&self, place: Place) -> Vec<Arc<str>> {
-        let Some(arrivals_until) = self.cluster.server(place).health().arrivals_until() else { return Vec::new() };
-        let now = self.now();
+        let answers = |place: Place| !self.cluster.server(place).health().is_down();
+        if !answers(place) {
+            return Vec::new();
+        }
         self.debts.due(place, REPAIRS_TOGETHER, |key, debt| {
-            let may_arrive = debt.may_arrive && now < arrivals_until.max(debt.since + ARRIVAL_MAX);
-            let others = || self.cluster.places(key).into_iter().filter(|&other| other != place);
-            !may_arrive && others().any(|other| !self.cluster.server(other).health().is_down())
+            let replicas: Vec<Place> = self.cluster.places(key).into_iter().filter(|&place| answers(place)).collect();
+            // Nobody else looks at one server's debts while it holds those of another.
+            let debt_of = |replica| if replica == place { Some(*debt) } else { self.debts.of(replica, key) };
+            replicas.len() > 1
+                && replicas.iter().all(|&replica| debt_of(replica).is_none_or(|debt| !self.may_arrive(replica, &debt)))
         })
+    }
+
+    /// Whether adds that were sent to the server at `place` may still arrive there. While it does not answer, they may.
+    fn may_arrive(&self, place: Place, debt: &Debt) -> bool {
+        let arrivals_until = self.cluster.server(place).health().arrivals_until().unwrap_or(Duration::MAX);
+        debt.may_arrive && self.now() < arrivals_until.max(debt.since + ARRIVAL_MAX)
     }
 
     /// Makes the copies of a counter agree. Whether all is well now.
@@ -108,7 +118,10 @@ impl Shared {
     async fn repair_once(&self, key: &str, places: &[Place], debts: &[Option<Debt>]) -> Result<Repaired> {
         let mut witnesses = Vec::with_capacity(places.len());
         for (&place, debt) in places.iter().zip(debts) {
-            let seen = match self.cluster.server(place).health().is_down() {
+            let is_away = self.cluster.server(place).health().is_down();
+            // One that has begun to answer just now.
+            let is_early = debt.is_some_and(|debt| self.may_arrive(place, &debt));
+            let seen = match is_away || is_early {
                 true => Seen::Unreachable,
                 false => match self.copy(place, key).await {
                     Ok(Some(copy)) => Seen::Copy(copy),
@@ -211,16 +224,20 @@ mod tests {
         health.failed();
         for (key, may_arrive) in [("sent", true), ("not sent", false)] {
             shared.debts.owe(0, key, shared.now(), Owed::Acknowledged, may_arrive);
+            // A repair that is due for one server is one for all of them.
+            shared.debts.owe(1, key, shared.now(), Owed::Unacknowledged, may_arrive);
         }
         let due_at = |seconds: u64| {
             clock.0.store(seconds * 1_000, Ordering::Relaxed);
-            let mut due: Vec<String> = shared.due_at(0).iter().map(ToString::to_string).collect();
-            due.sort();
-            due
+            [0, 1].map(|place| {
+                let mut due: Vec<String> = shared.due_at(place).iter().map(ToString::to_string).collect();
+                due.sort();
+                due
+            })
         };
-        assert_eq!(due_at(30), [""; 0]);
+        assert_eq!(due_at(30), [[""; 0], [""; 0]]);
         health.answered();
-        assert_eq!(due_at(59), ["not sent"]);
-        assert_eq!(due_at(61), ["not sent", "sent"]);
+        assert_eq!(due_at(59), [["not sent"], ["not sent"]]);
+        assert_eq!(due_at(61), [["not sent", "sent"], ["not sent", "sent"]]);
     }
 }
