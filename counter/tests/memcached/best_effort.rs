@@ -12,6 +12,11 @@ use super::{
     refused_only_when_silent, until,
 };
 
+/// The counts that two servers have, read past the store.
+async fn counts_at(replicas: &[Server; 2], name: &str) -> [Option<i64>; 2] {
+    [count_at(&replicas[0], name).await, count_at(&replicas[1], name).await]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs memcached: cargo xtask test"]
 async fn every_replica_gets_every_add() {
@@ -23,9 +28,7 @@ async fn every_replica_gets_every_add() {
             store.add(&counter("c"), delta, LONG).await?;
         }
         all_answered(&cluster)?;
-        for replica in &replicas {
-            assert_eq!(count_at(replica, "c").await, Some(-1));
-        }
+        assert_eq!(counts_at(&replicas, "c").await, [Some(-1); 2]);
         assert_eq!(store.statistics(), Default::default());
         Ok(())
     })
@@ -111,10 +114,8 @@ async fn another_process_finds_the_flushed_replica_as_well_and_takes_no_miss_for
         assert_eq!(other.add(&counter("c"), 1, LONG).await?, 51);
         healed(&one).await;
         healed(&other).await;
-        for replica in &replicas {
-            assert_eq!(count_at(replica, "c").await, Some(51));
-            assert_eq!(count_at(replica, "warm").await, Some(4));
-        }
+        assert_eq!(counts_at(&replicas, "c").await, [Some(51); 2]);
+        assert_eq!(counts_at(&replicas, "warm").await, [Some(4); 2]);
         Ok(())
     })
     .await;
@@ -133,9 +134,7 @@ async fn counters_start_anew_when_all_replicas_were_flushed() {
         assert_eq!(store.get(&counter("c")).await?, None);
         assert_eq!(store.add(&counter("c"), 2, LONG).await?, 2);
         all_answered(&cluster)?;
-        for replica in &replicas {
-            assert_eq!(count_at(replica, "c").await, Some(2));
-        }
+        assert_eq!(counts_at(&replicas, "c").await, [Some(2); 2]);
         Ok(())
     })
     .await;
@@ -163,10 +162,8 @@ async fn adds_go_on_while_a_replica_is_down_and_it_has_them_when_it_is_back() {
             }
             replicas[down].restart();
             healed(&store).await;
-            for replica in &replicas {
-                assert_eq!(count_at(replica, "old").await, Some(30));
-                assert_eq!(count_at(replica, "new").await, Some(-20));
-            }
+            assert_eq!(counts_at(&replicas, "old").await, [Some(30); 2]);
+            assert_eq!(counts_at(&replicas, "new").await, [Some(-20); 2]);
         }
         Ok(())
     })
@@ -192,9 +189,7 @@ async fn a_replica_that_stood_still_ends_with_every_add_once() {
             answering(&cluster, &other).await;
             replicas[still].resume();
             healed(&store).await;
-            for replica in &replicas {
-                assert_eq!(count_at(replica, "c").await, Some(30));
-            }
+            assert_eq!(counts_at(&replicas, "c").await, [Some(30); 2]);
         }
         Ok(())
     })
@@ -226,9 +221,7 @@ async fn a_caller_that_gives_up_makes_nobody_forget_what_was_acknowledged() {
             answering(&cluster, if still == 0 { &[false, true] } else { &[true, false] }).await;
             replicas[still].resume();
             healed(&store).await;
-            for replica in &replicas {
-                assert_eq!(count_at(replica, "c").await, Some(31));
-            }
+            assert_eq!(counts_at(&replicas, "c").await, [Some(31); 2]);
         }
         Ok(())
     })
@@ -263,9 +256,7 @@ async fn an_announcement_that_comes_late_makes_no_second_counter_beside_what_was
             assert_eq!(other.add(&counter("c"), 3, LONG).await?, 8);
             assert_eq!(other.get(&counter("c")).await?, Some(8));
             healed(&other).await;
-            for replica in &replicas {
-                assert_eq!(count_at(replica, "c").await, Some(8));
-            }
+            assert_eq!(counts_at(&replicas, "c").await, [Some(8); 2]);
         }
         Ok(())
     })
@@ -309,9 +300,7 @@ async fn what_a_replica_knows_that_comes_back_outweighs_what_a_forgetful_one_cou
         assert_eq!(store.add(&counter("c"), 1, LONG).await?, 1, "nobody who answers knows more");
         replicas[1].resume();
         healed(&store).await;
-        for replica in &replicas {
-            assert_eq!(count_at(replica, "c").await, Some(1_000));
-        }
+        assert_eq!(counts_at(&replicas, "c").await, [Some(1_000); 2]);
         // And for a process that has no part in all that.
         let other = BestEffort::new(&super::cluster(&replicas));
         assert_eq!(other.get(&counter("c")).await?, Some(1_000));
@@ -357,7 +346,7 @@ impl Patient {
     async fn settled(&self, name: &str) -> Option<i64> {
         self.clock.let_go();
         healed(&self.store).await;
-        let counts = [count_at(&self.replicas[0], name).await, count_at(&self.replicas[1], name).await];
+        let counts = counts_at(&self.replicas, name).await;
         assert_eq!(counts[0], counts[1]);
         counts[0]
     }
